@@ -1,0 +1,160 @@
+"""What an edit is asked to do: one value that the add-on shows, the wire carries and the engine obeys."""
+
+from __future__ import annotations
+
+import msgspec
+
+BUILTIN_MODEL = "builtin"
+
+
+class Window(msgspec.Struct, frozen=True, array_like=True):
+    """A part of the denoising steps: from fraction `start` to fraction `end`, 0 being the noisiest step."""
+
+    start: float
+    end: float
+
+
+class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides an edit's result, apart from the frames (FateZero, section 3; Prompt-to-Prompt)."""
+
+    source: str
+    """What is in the clip, naming every object to be edited or kept."""
+    target: str
+    """What shall be in it instead."""
+    preset: str = "attribute"
+    """The preset that the other settings were taken from; it changes nothing by itself."""
+    steps: int = 20
+    guidance: float = 7.5
+    """Classifier-free guidance of the editing steps; at 1 or less there is none."""
+    cross_mode: str = "refine"
+    """`refine` aligns prompts of any lengths, `replace` swaps words one for one."""
+    cross_window: Window = Window(0.0, 0.5)
+    """Where the source's cross-attention (the layout of the words) is kept."""
+    word_windows: dict[str, Window] = {}
+    """Cross-attention windows of single words of the target prompt, where they differ from `cross_window`."""
+    self_window: Window = Window(0.0, 0.5)
+    """Where the source's self-attention (structure and motion) is kept."""
+    word_weights: dict[str, float] = {}
+    """The equalizer: strength of single words of the target prompt, 1 being as it is."""
+    blend_source: tuple[str, ...] = ()
+    """Words of the source prompt whose place in the picture may change its shape; none: structure is kept all over."""
+    blend_target: tuple[str, ...] = ()
+    """Words of the target prompt for the same place; used by latent blending."""
+    blend_threshold: float = 0.3
+    """How sure a place must be to belong to the blend words, 0 to 1; lower takes more of the picture."""
+    blend_latents: bool = False
+    """Also keep the source's latents outside the blend words' place (for local changes of shape)."""
+    mask_words: tuple[str, ...] = ()
+    """Words of the source prompt whose masks are wanted beside the edited frames."""
+    keys: tuple[str, ...] = ("mid",)
+    """Frames that give spatial-temporal self-attention its keys and values: `first`, `mid`, `last` or an offset."""
+    normalization: str = "frame"
+    """Statistics of group normalisation: of each `frame`, or of the whole `clip` (as the authors ran it)."""
+    model: str = BUILTIN_MODEL
+    """`builtin`, or the path of a checkpoint's folder on the engine's machine."""
+    precision: str = "auto"
+    """`float32`, `float16`, `bfloat16`, or `auto`: what is fast and safe on the device."""
+
+
+class SettingsError(ValueError):
+    """A setting that no edit can be made with; its text is one sentence that says which and what would do."""
+
+
+PRESETS: dict[str, dict] = {
+    "style": dict(cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8)),
+    "attribute": dict(cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
+    "shape": dict(cross_mode="replace", cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
+    "reconstruct": dict(cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.9)),
+}
+"""Settings by the kind of edit, drawn from the authors' configurations; what is absent is the field's default."""
+
+PRESET_WEIGHT = {"style": 10.0, "attribute": 5.0}
+"""Equalizer weight that a preset gives to the words that are new in the target prompt."""
+
+
+def words_of(prompt: str) -> list[str]:
+    """The prompt's words as everything here counts them: parted by spaces."""
+    return prompt.split()
+
+
+def new_words(source: str, target: str) -> list[str]:
+    """Words of `target` that `source` lacks, in order, each once."""
+    known = set(words_of(source))
+    return list(dict.fromkeys(word for word in words_of(target) if word not in known))
+
+
+def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettings:
+    """Settings of `preset` for a pair of prompts, with `changes` on top; `SettingsError` where they are out of range."""
+    if preset not in PRESETS:
+        raise SettingsError(f"There is no preset called '{preset}'; choose one of {', '.join(PRESETS)}.")
+    values = dict(PRESETS[preset])
+    if preset == "reconstruct":
+        target = source
+    added = new_words(source, target)
+    if preset in PRESET_WEIGHT:
+        values["word_weights"] = {word: PRESET_WEIGHT[preset] for word in added}
+    if preset == "shape":
+        values["blend_source"] = tuple(new_words(target, source))
+        values["blend_target"] = tuple(added)
+    settings = EditSettings(source=source, target=target, preset=preset, **(values | changes))
+    check(settings)
+    return settings
+
+
+def check(settings: EditSettings) -> None:
+    """Raise `SettingsError` for the first setting that is out of range or names a word its prompt lacks."""
+    for role, prompt in (("source", settings.source), ("target", settings.target)):
+        if not prompt.strip():
+            raise SettingsError(f"The {role} prompt is empty; say in a few words what {_MEANING[role]}.")
+    _in_range("steps", settings.steps, 1, 1000)
+    _in_range("guidance", settings.guidance, 0.0, 50.0)
+    _in_range("blend_threshold", settings.blend_threshold, 0.0, 1.0)
+    _one_of("cross_mode", settings.cross_mode, ("refine", "replace"))
+    _one_of("normalization", settings.normalization, ("frame", "clip"))
+    _one_of("precision", settings.precision, ("auto", "float32", "float16", "bfloat16"))
+    for name, window in (
+        ("cross_window", settings.cross_window),
+        ("self_window", settings.self_window),
+        *((f"word_windows of '{word}'", window) for word, window in settings.word_windows.items()),
+    ):
+        if not 0.0 <= window.start <= window.end <= 1.0:
+            raise SettingsError(
+                f"{name} is {window.start:g} to {window.end:g}; it must run forward between 0 and 1."
+            )
+    for word, weight in settings.word_weights.items():
+        _in_range(f"word_weights of '{word}'", weight, 0.0, 100.0)
+    _in_prompt("blend_source", settings.blend_source, "source", settings.source)
+    _in_prompt("mask_words", settings.mask_words, "source", settings.source)
+    _in_prompt("blend_target", settings.blend_target, "target", settings.target)
+    _in_prompt("word_weights", settings.word_weights, "target", settings.target)
+    _in_prompt("word_windows", settings.word_windows, "target", settings.target)
+    if settings.blend_latents and not settings.blend_source:
+        raise SettingsError("blend_latents needs blend words; name the object in blend_source and blend_target.")
+    if not settings.keys:
+        raise SettingsError("keys names no frame; use 'mid', 'first', 'last' or an offset such as '-1'.")
+    for key in settings.keys:
+        if key not in ("first", "mid", "last") and not key.lstrip("+-").isdigit():
+            raise SettingsError(f"keys has '{key}'; use 'mid', 'first', 'last' or an offset such as '-1'.")
+
+
+_MEANING = {"source": "is in the clip", "target": "shall be in it instead"}
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise SettingsError(f"{name} is {value:g}; it must lie between {low:g} and {high:g}.")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingsError(f"{name} is '{value}'; choose one of {', '.join(choices)}.")
+
+
+def _in_prompt(name: str, words, role: str, prompt: str) -> None:
+    present = words_of(prompt)
+    for word in words:
+        if word not in present:
+            raise SettingsError(
+                f"{name} names '{word}', which is not a word of the {role} prompt '{prompt}'; "
+                f"use one of its words as written."
+            )
