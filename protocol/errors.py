@@ -1,0 +1,25 @@
+"""The one error that this package raises."""
+
+from __future__ import annotations
+
+import errno
+
+
+class ProtocolError(Exception):
+    """Something that cannot be done: `code` for programs, `sentence` and `remedy` (one sentence each) for people.
+
+    Codes of the connection: `no-engine` (nothing answers there), `endpoint-damaged`, `wrong-key` (the engine at that
+    address has another key), `not-allowed` (the engine does not know this client's key), `version-mismatch`,
+    `connection-lost`, `time-out`, `malformed`, `over-limit`, `disk-full`, `cannot-read`, `cannot-write`.
+    Codes of requests: `bad-settings`, `no-such-job`, `job-differs`, `not-done`, `no-such-blob`, `digest-mismatch`,
+    `queue-full`, `stopping`.
+    """
+
+    def __init__(self, code: str, sentence: str, remedy: str = ""):
+        super().__init__(f"{sentence} {remedy}".strip())
+        self.code, self.sentence, self.remedy = code, sentence, remedy
+
+
+def full_disk(error: OSError) -> bool:
+    """Whether `error` says that a disk, a quota or a file size limit left no room for what was written."""
+    return error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))

@@ -1,0 +1,58 @@
+"""Every limit of the protocol: checked by both sides, and by the engine before it allocates anything."""
+
+from __future__ import annotations
+
+from .errors import ProtocolError
+
+KIB, MIB = 1024, 1024 * 1024
+
+MAX_HEADER_BYTES = 4 * MIB
+"""Of one message's header; the longest is the status of a job of `MAX_FRAMES` frames and `MAX_MASK_WORDS` masks."""
+CHUNK_BYTES = MIB
+"""Of a blob, carried by one message."""
+MAX_BUFFERS = 1
+"""Raw buffers behind one header."""
+MAX_PART_BYTES = MAX_HEADER_BYTES
+"""Of one part of a ZeroMQ message; libzmq drops the connection of a peer that announces more."""
+MAX_SETTINGS_BYTES = 64 * KIB
+"""Of a job's settings, encoded: prompts and words together."""
+MAX_BLOB_BYTES = 128 * MIB
+"""Of one frame's PNG file."""
+MAX_FRAMES = 2000
+"""Of one job."""
+MAX_FRAME_SIDE = 8192
+"""Pixels along a frame's width or height."""
+MAX_CLIP_BYTES = 2048 * MIB
+"""Of all frames of a job, decoded to 8-bit RGB or RGBA."""
+MAX_MASK_WORDS = 16
+"""Words of one job whose masks are wanted."""
+MAX_NOTES, MAX_NOTE_CHARACTERS = 32, 500
+MAX_QUEUED_JOBS = 64
+"""Jobs of one engine that wait or run."""
+MAX_JOBS_LISTED = 200
+"""The newest ones, in one answer."""
+MAX_CLIENTS = 64
+"""Clients that are told of events; the one that was silent longest makes room."""
+MAX_EVENTS_KEPT = 256
+"""By a client that does not ask for them; the oldest make room."""
+MAX_MESSAGES_WAITING = 16
+"""In a socket's queue, for one peer."""
+
+
+def over_limit(what: str, value: int, most: int, remedy: str) -> ProtocolError:
+    """The error for `what` (a plural with its unit, such as 'frames in one job') where `value` passes `most`."""
+    return ProtocolError("over-limit", f"{value} {what} are too many: the engine takes at most {most}.", remedy)
+
+
+def as_dict() -> dict[str, int]:
+    """The limits that a client may want to know beforehand, as `Welcome` carries them."""
+    return {
+        "frames": MAX_FRAMES,
+        "frame_bytes": MAX_BLOB_BYTES,
+        "frame_side": MAX_FRAME_SIDE,
+        "clip_bytes": MAX_CLIP_BYTES,
+        "mask_words": MAX_MASK_WORDS,
+        "settings_bytes": MAX_SETTINGS_BYTES,
+        "queued_jobs": MAX_QUEUED_JOBS,
+        "chunk_bytes": CHUNK_BYTES,
+    }

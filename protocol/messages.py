@@ -1,0 +1,211 @@
+"""Every message between Blender's add-on and the engine, and the one decoder for them all.
+
+Requests carry a number and their answer carries the same one. A request may be repeated: what it asks for is then
+found done. Frames travel as blobs: files' bytes, named by their SHA-256.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Union
+
+import msgspec
+
+from .settings import EditSettings
+
+BlobName = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z", description="SHA-256 of the bytes, in hex")]
+JobId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z", description="chosen by the client")]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+FramesPerSecond = Annotated[float, msgspec.Meta(gt=0, le=1000)]
+ClientName = Annotated[str, msgspec.Meta(max_length=200)]
+
+FINAL_STATES = ("done", "failed", "cancelled")
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a job failed: `code` for programs, `sentence` and `remedy` (may be empty) for people."""
+
+    code: str
+    sentence: str
+    remedy: str = ""
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a job stands. In lists and events `frames` and `masks` are left empty: ask for the job itself."""
+
+    job_id: JobId
+    state: str
+    """`queued`, `running`, `done`, `failed` or `cancelled`."""
+    stage: str = ""
+    """While it runs: `read`, `load`, `encode`, `invert`, `edit`, `decode` or `write`."""
+    step: int = 0
+    steps: int = 0
+    """Of the stage."""
+    fraction: float = 0.0
+    """Of the whole job, 0 to 1."""
+    seconds_left: float | None = None
+    error: Failure | None = None
+    notes: list[str] = []
+    """Sentences for the user about the result, such as which words of a prompt were cut."""
+    frames: list[BlobName] = []
+    """The edited frames in order, once the job is done."""
+    masks: dict[str, list[BlobName]] = {}
+    """For each mask word, one mask per frame, once the job is done."""
+    timings: dict[str, float] = {}
+    """Seconds that each stage took, once the job is done."""
+
+    @property
+    def final(self) -> bool:
+        """Whether the job has ended, one way or another."""
+        return self.state in FINAL_STATES
+
+    def brief(self) -> JobStatus:
+        """The same without its blobs."""
+        return msgspec.structs.replace(self, frames=[], masks={})
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=lambda name: name.lower()):
+    """What all messages have in common."""
+
+    request: Count = 0
+    """Number of the request, or of the one that is answered; 0 where no request could be read."""
+
+
+class Hello(Message):
+    """The client's first message. It, `Welcome` and `Refusal` never change their shape."""
+
+    client: ClientName
+    versions: Annotated[list[int], msgspec.Meta(min_length=1, max_length=64)]
+    """Protocol versions that the client speaks."""
+
+
+class Welcome(Message):
+    """Answer to `Hello`."""
+
+    version: int
+    """The newest protocol version that both sides speak."""
+    engine: str
+    """The engine's own version."""
+    device: str
+    """What the worker computes on, `auto` until it is known."""
+    models: list[str]
+    """Models that the engine brings with it; a checkpoint's folder can be named beside them."""
+    limits: dict[str, int]
+
+
+class Refusal(Message):
+    """Answer to a request that cannot be met."""
+
+    code: str
+    sentence: str
+    remedy: str = ""
+
+
+class Ping(Message):
+    """Is the engine there? Answered at once, whatever the worker does."""
+
+
+class Pong(Message):
+    """Answer to `Ping`."""
+
+
+class Submit(Message):
+    """Make an edit. Answered with `Wanted` while blobs are missing (nothing is kept then), else with `Job`."""
+
+    job_id: JobId
+    settings: EditSettings
+    frames: Annotated[list[BlobName], msgspec.Meta(min_length=1)]
+    fps: FramesPerSecond
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """A blob that the engine lacks from byte `offset` on."""
+
+    blob: BlobName
+    offset: Count = 0
+
+
+class Wanted(Message):
+    """Answer to `Submit`: upload these, then submit again."""
+
+    missing: list[Missing]
+
+
+class Upload(Message):
+    """One chunk of a blob of `size` bytes, in the buffer; it belongs at byte `offset`."""
+
+    blob: BlobName
+    size: Count
+    offset: Count
+
+
+class Stored(Message):
+    """Answer to `Upload`: the engine holds `received` bytes; the next chunk belongs there."""
+
+    blob: BlobName
+    received: Count
+
+
+class Query(Message):
+    """How does this job stand? Answered with `Job`."""
+
+    job_id: JobId
+
+
+class Job(Message):
+    """A job's status with all its blobs."""
+
+    status: JobStatus
+
+
+class QueryAll(Message):
+    """Which jobs are there? Answered with `Jobs`."""
+
+
+class Jobs(Message):
+    """The newest jobs, oldest first, without their blobs."""
+
+    statuses: list[JobStatus]
+
+
+class Cancel(Message):
+    """End this job; answered with `Job`. A running one ends at its next denoising step."""
+
+    job_id: JobId
+
+
+class Read(Message):
+    """Give me a blob's bytes from `offset` on; answered with `Piece`."""
+
+    blob: BlobName
+    offset: Count
+
+
+class Piece(Message):
+    """At most one chunk of a blob of `size` bytes, in the buffer."""
+
+    blob: BlobName
+    size: Count
+    offset: Count
+
+
+class Shutdown(Message):
+    """End the engine; answered with `Stopping`. Jobs that wait or run start anew with the next engine."""
+
+
+class Stopping(Message):
+    """Answer to `Shutdown`."""
+
+
+class Event(Message):
+    """A job's status changed: a hint, not sent again if it gets lost."""
+
+    status: JobStatus
+
+
+AnyMessage = Union[
+    Hello, Welcome, Refusal, Ping, Pong, Submit, Wanted, Upload, Stored, Query, Job, QueryAll, Jobs, Cancel, Read,
+    Piece, Shutdown, Stopping, Event,
+]  # fmt: skip
+
+decode = msgspec.msgpack.Decoder(AnyMessage).decode
+encode = msgspec.msgpack.Encoder().encode
