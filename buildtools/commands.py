@@ -1,0 +1,189 @@
+"""The command line of build.py: what each command does, in the order of a developer's day."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildtools import environments
+from buildtools.console import Stop, megabytes, say
+from buildtools.environments import BUILD, ROOT
+from buildtools.samples import big_buck_bunny
+
+OUTPUT = ROOT / "output"
+
+# What needs bpy; everything else under tests/ runs in the engine's environment.
+HOST_TESTS = ("tests/blender_addon", "tests/benchmarks/test_render.py", "tests/demo")
+ENGINE_TESTS = ("tests/protocol", "tests/service", "tests/engine", "tests/build", "tests/benchmarks")
+
+PYTEST_NO_TESTS = 5
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; returns the exit code. Arguments that build.py does not know go on to the program it runs."""
+    parser = command_line()
+    options, extra = parser.parse_known_args(arguments)
+    if extra and not options.passes_on:
+        parser.error(f"{options.command} takes no {' '.join(extra)}")
+    try:
+        return options.run(options, extra)
+    except Stop as stop:
+        say(f"build.py: {stop}")
+        return 1
+    except KeyboardInterrupt:
+        say("build.py: stopped; run the same command again to go on.")
+        return 130
+
+
+def command_line() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="build.py", description="Build, test and show FateZero for Blender's Video Sequencer.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run, help: str, passes_on: bool = False) -> argparse.ArgumentParser:
+        result = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        result.set_defaults(run=run, passes_on=passes_on)
+        return result
+
+    def needs_engine(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--cpu", action="store_true", help="PyTorch's CPU build (remembered until `clean`)")
+
+    def needs_host(parser: argparse.ArgumentParser) -> None:
+        host = parser.add_mutually_exclusive_group()
+        host.add_argument("--bpy", metavar="VERSION", help="the bpy package of another Blender, as 4.2.23")
+        host.add_argument("--blender", metavar="PATH", help="an installed Blender instead of the bpy package")
+
+    demo = command("demo", run_demo, "Edit a rendered clip from strip to strip; writes output/demo.", passes_on=True)
+    needs_engine(demo), needs_host(demo)
+    test = command("test", run_tests, "Run the tests; other arguments go to pytest.", passes_on=True)
+    needs_engine(test), needs_host(test)
+    test.add_argument("--host-only", action="store_true", help="only the tests that run inside Blender")
+    verify = command("verify", run_verify, "Replay a reference case: CASE --checkpoint DIR [--json].", passes_on=True)
+    needs_engine(verify)
+    world = command("world", run_world, "Render clips of the world with ground truth.", passes_on=True)
+    needs_host(world)
+    command("lint", run_lint, "Check the code's style.")
+    command("clean", run_clean, "Remove .build and output.")
+    return parser
+
+
+def run_demo(options: argparse.Namespace, extra: list[str]) -> int:
+    engine = environments.engine(options.cpu)
+    host = Host.of(options)
+    return host.run([ROOT / "benchmarks" / "demo.py", "--out", OUTPUT / "demo", *extra], engine)
+
+
+def run_verify(options: argparse.Namespace, extra: list[str]) -> int:
+    return subprocess.run([environments.engine(options.cpu), "-m", "engine", "verify", *extra]).returncode
+
+
+def run_world(options: argparse.Namespace, extra: list[str]) -> int:
+    return Host.of(options).run(["-m", "benchmarks.world", *extra])
+
+
+@dataclass(frozen=True)
+class Host:
+    """Blender's side: a Python with the `bpy` package."""
+
+    name: str
+    python: Path
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Host:
+        python = environments.host(options.bpy)
+        return cls(python.parent.parent.name, python)
+
+    def run(self, arguments: list, engine: Path | None = None) -> int:
+        """Run a script or `-m module` in Blender's Python; returns the exit code."""
+        variables = {"FATEZERO_ENGINE_PYTHON": str(engine)} if engine else {}
+        return subprocess.run([self.python, *arguments], env=os.environ | variables).returncode
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tests that run in one environment: `paths` and the command that takes pytest's arguments."""
+
+    name: str
+    paths: list[str]
+    run: object
+
+
+def run_tests(options: argparse.Namespace, extra: list[str]) -> int:
+    engine = environments.engine(options.cpu)
+    host = Host.of(options)
+    variables = {"PYTHONPATH": str(ROOT), "FATEZERO_BBB": str(big_buck_bunny(engine))}
+    os.environ.update(variables)
+    os.chdir(ROOT)
+
+    def in_engine(arguments: list[str]) -> int:
+        return subprocess.run([engine, "-m", "pytest", *arguments]).returncode
+
+    def in_host(arguments: list[str]) -> int:
+        return host.run(["-m", "pytest", *arguments], engine)
+
+    chosen = [argument for argument in extra if os.path.exists(argument.split("::")[0])]
+    pytest_options = [argument for argument in extra if argument not in chosen]
+    suites = [] if options.host_only else [Suite("engine", tests_among(ENGINE_TESTS, chosen), in_engine)]
+    suites.append(Suite(host.name, tests_among(HOST_TESTS, chosen), in_host))
+
+    results = []
+    for suite in suites:
+        if not suite.paths:
+            continue
+        ignored = [f"--ignore={path}" for path in HOST_TESTS if suite.name == "engine"]
+        say(f"\nTests in {suite.name}: {' '.join(suite.paths)}")
+        start = time.monotonic()
+        code = suite.run([*suite.paths, *ignored, *pytest_options])
+        # A filter such as -k may leave one of the environments without a test.
+        passed = code == 0 or (code == PYTEST_NO_TESTS and bool(extra))
+        results.append((suite.name, passed, code, time.monotonic() - start))
+    if not results:
+        raise Stop(f"No such test here: {' '.join(chosen) or 'tests/ is empty'}.")
+
+    sys.stdout.write("\n")
+    for name, passed, code, seconds in results:
+        print(f"{name}: {'passed' if passed else f'FAILED (exit code {code})'}, {seconds:.0f} s")
+    return 0 if all(passed for _, passed, _, _ in results) else 1
+
+
+def tests_among(folders: tuple[str, ...], chosen: list[str]) -> list[str]:
+    """The folders that exist, or those of the `chosen` paths that lie in them."""
+    if not chosen:
+        return [folder for folder in folders if (ROOT / folder).exists()]
+    result = []
+    for path in chosen:
+        relative = Path(os.path.abspath(path.split("::")[0])).relative_to(ROOT).as_posix()
+        in_host = any((relative + "/").startswith(folder + "/") for folder in HOST_TESTS)
+        if in_host == (folders is HOST_TESTS):
+            result.append(path)
+    return result
+
+
+def run_lint(options: argparse.Namespace, extra: list[str]) -> int:
+    python = environments.lint()
+    ruff = [python, "-m", "ruff"]
+    checked = subprocess.run([*ruff, "check", "."], cwd=ROOT).returncode
+    formatted = subprocess.run([*ruff, "format", "--check", "."], cwd=ROOT).returncode
+    if checked or formatted:
+        shown = python.relative_to(ROOT)
+        say(f"build.py: `{shown} -m ruff check --fix .` and `{shown} -m ruff format .` mend most of this.")
+        return 1
+    return 0
+
+
+def run_clean(options: argparse.Namespace, extra: list[str]) -> int:
+    for folder in (BUILD, OUTPUT):
+        if folder.exists():
+            size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+            shutil.rmtree(folder)
+            print(f"removed {folder.name} ({megabytes(size)})")
+        else:
+            print(f"{folder.name} is not there")
+    return 0
