@@ -1,0 +1,105 @@
+"""What server and worker say to each other: msgspec messages over the worker's stdin and stdout, each behind its
+length."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO, Union
+
+import msgspec
+
+from protocol.messages import BlobName, JobId
+from protocol.settings import EditSettings
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+_LENGTH = struct.Struct("<I")
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=lambda name: name.lower()):
+    pass
+
+
+class Work(_Message):
+    """To the worker: edit these frames. Also what the journal keeps of a job."""
+
+    job_id: JobId
+    settings: EditSettings
+    frames: list[BlobName]
+    fps: float
+
+
+class Stop(_Message):
+    """To the worker: end this job at its next denoising step."""
+
+    job_id: JobId
+
+
+class Ready(_Message):
+    """From the worker: a model is loaded, and computes on `device`."""
+
+    device: str
+
+
+class Reported(_Message):
+    """From the worker: how far the job has come; `fraction` of the whole, 0 to 1."""
+
+    job_id: JobId
+    stage: str
+    step: int
+    steps: int
+    fraction: float
+
+
+class Finished(_Message):
+    """From the worker: the job's result is in the store."""
+
+    job_id: JobId
+    frames: list[BlobName]
+    masks: dict[str, list[BlobName]]
+    notes: list[str]
+    timings: dict[str, float]
+
+
+class Failed(_Message):
+    """From the worker: the job cannot be done."""
+
+    job_id: JobId
+    code: str
+    sentence: str
+    remedy: str = ""
+
+
+class Stopped(_Message):
+    """From the worker: the job was ended as asked."""
+
+    job_id: JobId
+
+
+AnyMessage = Union[Work, Stop, Ready, Reported, Finished, Failed, Stopped]
+
+decode = msgspec.msgpack.Decoder(AnyMessage).decode
+encode = msgspec.msgpack.Encoder().encode
+
+
+def write(pipe: BinaryIO, message: AnyMessage) -> None:
+    """Send one message; `OSError` where the other end is gone."""
+    body = encode(message)
+    pipe.write(_LENGTH.pack(len(body)) + body)
+    pipe.flush()
+
+
+def read(pipe: BinaryIO) -> AnyMessage | None:
+    """The next message, or None once the other end is gone; `ValueError` for anything that is no message."""
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    if length > MAX_MESSAGE_BYTES:
+        raise ValueError(f"a message of {length} bytes")
+    body = pipe.read(length)
+    if len(body) < length:
+        return None
+    try:
+        return decode(body)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,174 @@
+"""The worker process: torch lives here. It edits one job at a time and ends when its stdin does."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import BinaryIO
+
+from engine.errors import EditError
+from protocol.errors import ProtocolError
+
+from . import pipes
+from .store import Store
+
+
+class JobStopped(Exception):
+    """Raised inside an edit to end it as the user asked."""
+
+
+class Stopwatch:
+    """Seconds that each stage of a job takes."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._stage, self._since = None, 0.0
+
+    def enter(self, stage: str | None) -> None:
+        """Begin `stage`, which ends the one before; None ends it only."""
+        now = time.monotonic()
+        if self._stage is not None and stage != self._stage:
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+        if stage != self._stage:
+            self._stage, self._since = stage, now
+
+
+class WorkerProcess:
+    """Takes work from one pipe and reports on another; keeps the last model loaded."""
+
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, store: Store, device: str):
+        self._incoming, self._outgoing, self._store, self._device = incoming, outgoing, store, device
+        self._work: queue.SimpleQueue[pipes.Work] = queue.SimpleQueue()
+        self._stopped_job = ""
+        self._editor_key, self._editor = None, None
+
+    def run(self) -> None:
+        """Work until the process is ended."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        with contextlib.suppress(ImportError):  # which the first job will say
+            import engine.editing  # noqa: F401  seconds of loading that need not wait for a job
+        while True:
+            work = self._work.get()
+            pipes.write(self._outgoing, self._answer(work))
+
+    def _listen(self) -> None:
+        """Take in messages beside the edit; once the server is gone, so is this process, whatever it is doing."""
+        try:
+            while (message := pipes.read(self._incoming)) is not None:
+                if isinstance(message, pipes.Stop):
+                    self._stopped_job = message.job_id
+                else:
+                    self._work.put(message)
+        finally:
+            os._exit(0)
+
+    def _answer(self, work: pipes.Work) -> pipes.Finished | pipes.Failed | pipes.Stopped:
+        try:
+            return self._edit(work)
+        except JobStopped:
+            return pipes.Stopped(job_id=work.job_id)
+        except (EditError, ProtocolError) as error:
+            return pipes.Failed(job_id=work.job_id, code=error.code, sentence=error.sentence, remedy=error.remedy)
+        except MemoryError:
+            return pipes.Failed(
+                job_id=work.job_id,
+                code="out-of-memory",
+                sentence="The clip does not fit into the engine's memory.",
+                remedy="Use fewer or smaller frames.",
+            )
+        except ImportError as error:
+            traceback.print_exc()
+            return pipes.Failed(
+                job_id=work.job_id,
+                code="engine-incomplete",
+                sentence=f"The engine is not installed whole ({error}).",
+                remedy="Install the engine again.",
+            )
+        except Exception as error:
+            traceback.print_exc()
+            return pipes.Failed(
+                job_id=work.job_id,
+                code="engine-error",
+                sentence=f"The edit failed inside the engine ({type(error).__name__}: {error}).",
+                remedy="Please report this with the engine's logs/worker.log.",
+            )
+
+    def _edit(self, work: pipes.Work) -> pipes.Finished:
+        from engine.editing import Progress
+
+        from . import frames
+
+        clock = Stopwatch()
+
+        def report(progress: Progress) -> None:
+            clock.enter(progress.stage)
+            pipes.write(
+                self._outgoing,
+                pipes.Reported(
+                    job_id=work.job_id,
+                    stage=progress.stage,
+                    step=progress.step,
+                    steps=progress.steps,
+                    fraction=min(1.0, max(0.0, progress.fraction)),
+                ),
+            )
+            if self._stopped_job == work.job_id:
+                raise JobStopped
+
+        report(Progress("read", 0, 1, 0.0))
+        clip = frames.load([self._store.path(name) for name in work.frames])
+        report(Progress("load", 0, 1, 0.0))
+        result = self._loaded_editor(work).edit(clip, work.settings, report)
+        pictures = [(None, frame) for frame in result.frames]
+        pictures += [(word, mask) for word, masks in result.masks.items() for mask in masks]
+        names: dict[str | None, list[str]] = {}
+        for index, (word, picture) in enumerate(pictures):
+            report(Progress("write", index, len(pictures), 1.0))
+            names.setdefault(word, []).append(self._store.put(frames.encode(picture)))
+        clock.enter(None)
+        return pipes.Finished(
+            job_id=work.job_id, frames=names.pop(None), masks=names, notes=result.notes, timings=clock.seconds
+        )
+
+    def _loaded_editor(self, work: pipes.Work):
+        from engine.editing import Editor
+
+        key = (work.settings.model, work.settings.precision)
+        if self._editor_key != key:
+            self._editor_key, self._editor = None, None  # one model in memory at a time
+            self._editor = Editor.load(work.settings.model, device=self._device, precision=work.settings.precision)
+            self._editor_key = key
+            pipes.write(self._outgoing, pipes.Ready(device=str(self._editor.device)))
+        return self._editor
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Be a worker: messages on stdin and stdout, everything that libraries print on stderr."""
+    parser = argparse.ArgumentParser(prog="engine.service.worker", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args(argv)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    incoming = os.fdopen(os.dup(0), "rb")
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    worker = WorkerProcess(incoming, outgoing, Store(options.home), options.device)
+    if options.threads:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    worker.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

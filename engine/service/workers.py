@@ -1,0 +1,96 @@
+"""The server's handle on its worker process."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import pipes
+from .home import Home
+
+END_PATIENCE = 2.0
+"""Seconds a worker gets to end by itself."""
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What every worker of an engine is started with."""
+
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class FromWorker:
+    """A message from `worker`; None once it has ended."""
+
+    worker: Worker
+    message: pipes.AnyMessage | None
+
+
+class Worker:
+    """A worker process. What it says is handed to `post` from another thread; sending to it never blocks."""
+
+    def __init__(self, home: Home, options: WorkerOptions, post: Callable[[FromWorker], None]):
+        self._post = post
+        self._outgoing: queue.SimpleQueue = queue.SimpleQueue()
+        command = [sys.executable, "-P", "-m", "engine.service.worker", "--home", home.path, "--device", options.device]
+        environment = dict(os.environ)
+        if options.threads:
+            command += ["--threads", str(options.threads)]
+            environment["OMP_NUM_THREADS"] = str(options.threads)
+        # the packages are found where this process found them, never in the current folder (-P)
+        packages = str(Path(__file__).resolve().parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [packages, environment.get("PYTHONPATH")]))
+        with home.worker_log() as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )  # fmt: skip
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._read, self._write)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def send(self, message: pipes.Work | pipes.Stop) -> None:
+        """Tell the worker something."""
+        self._outgoing.put(message)
+
+    def end(self) -> int:
+        """End the process, by force if need be, and return its exit code (negative: the signal that ended it)."""
+        self._outgoing.put(None)
+        try:
+            self._process.wait(END_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for thread in self._threads:
+            thread.join()
+        self._process.stdout.close()
+        return self._process.returncode
+
+    def _read(self) -> None:
+        try:
+            while (message := pipes.read(self._process.stdout)) is not None:
+                self._post(FromWorker(self, message))
+        except (OSError, ValueError):
+            pass  # a worker that talks nonsense is ended like one that is gone
+        self._post(FromWorker(self, None))
+
+    def _write(self) -> None:
+        try:
+            with self._process.stdin as pipe:
+                while (message := self._outgoing.get()) is not None:
+                    pipes.write(pipe, message)
+        except OSError:
+            pass  # it is gone: the reading thread says so
