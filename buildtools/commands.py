@@ -11,9 +11,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildtools import environments
+from buildtools import environments, extension
 from buildtools.console import Stop, megabytes, say
 from buildtools.environments import BUILD, ROOT
+from buildtools.hosts import Host, bpy_package, installed_blender
 from buildtools.samples import big_buck_bunny
 
 OUTPUT = ROOT / "output"
@@ -69,6 +70,7 @@ def command_line() -> argparse.ArgumentParser:
     needs_engine(verify)
     world = command("world", run_world, "Render clips of the world with ground truth.", passes_on=True)
     needs_host(world)
+    needs_host(command("extension", run_extension, "Build and validate the extension's zips; writes output/extension."))
     command("lint", run_lint, "Check the code's style.")
     command("clean", run_clean, "Remove .build and output.")
     return parser
@@ -76,8 +78,7 @@ def command_line() -> argparse.ArgumentParser:
 
 def run_demo(options: argparse.Namespace, extra: list[str]) -> int:
     engine = environments.engine(options.cpu)
-    host = Host.of(options)
-    return host.run([ROOT / "benchmarks" / "demo.py", "--out", OUTPUT / "demo", *extra], engine)
+    return host_of(options).run([ROOT / "benchmarks" / "demo.py", "--out", OUTPUT / "demo", *extra], engine)
 
 
 def run_verify(options: argparse.Namespace, extra: list[str]) -> int:
@@ -85,25 +86,18 @@ def run_verify(options: argparse.Namespace, extra: list[str]) -> int:
 
 
 def run_world(options: argparse.Namespace, extra: list[str]) -> int:
-    return Host.of(options).run(["-m", "benchmarks.world", *extra])
+    return host_of(options).run(["-m", "benchmarks.world", *extra])
 
 
-@dataclass(frozen=True)
-class Host:
-    """Blender's side: a Python with the `bpy` package."""
+def run_extension(options: argparse.Namespace, extra: list[str]) -> int:
+    host = host_of(options)
+    for path in extension.build(host.extension, environments.tools(), OUTPUT / "extension"):
+        print(path)
+    return 0
 
-    name: str
-    python: Path
 
-    @classmethod
-    def of(cls, options: argparse.Namespace) -> Host:
-        python = environments.host(options.bpy)
-        return cls(python.parent.parent.name, python)
-
-    def run(self, arguments: list, engine: Path | None = None) -> int:
-        """Run a script or `-m module` in Blender's Python; returns the exit code."""
-        variables = {"FATEZERO_ENGINE_PYTHON": str(engine)} if engine else {}
-        return subprocess.run([self.python, *arguments], env=os.environ | variables).returncode
+def host_of(options: argparse.Namespace) -> Host:
+    return installed_blender(options.blender) if options.blender else bpy_package(options.bpy)
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ class Suite:
 
 def run_tests(options: argparse.Namespace, extra: list[str]) -> int:
     engine = environments.engine(options.cpu)
-    host = Host.of(options)
+    host = host_of(options)
     variables = {"PYTHONPATH": str(ROOT), "FATEZERO_BBB": str(big_buck_bunny(engine))}
     os.environ.update(variables)
     os.chdir(ROOT)
@@ -167,7 +161,7 @@ def tests_among(folders: tuple[str, ...], chosen: list[str]) -> list[str]:
 
 
 def run_lint(options: argparse.Namespace, extra: list[str]) -> int:
-    python = environments.lint()
+    python = environments.tools()
     ruff = [python, "-m", "ruff"]
     checked = subprocess.run([*ruff, "check", "."], cwd=ROOT).returncode
     formatted = subprocess.run([*ruff, "format", "--check", "."], cwd=ROOT).returncode

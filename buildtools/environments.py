@@ -1,4 +1,4 @@
-"""The environments in `.build/`: the host (Blender and the add-on's packages), the engine (torch), the linter.
+"""The environments in `.build/`: the host (Blender and the add-on's packages), the engine (torch), the tools.
 
 Each is set up once. A record beside it (`.build/engine.json`) keeps a hash of all that decided it; while the hash
 fits, nothing is done, and a set-up that was interrupted goes on where it stopped.
@@ -52,12 +52,9 @@ def engine(cpu: bool = False) -> Path:
 
 def host(bpy: str | None = None) -> Path:
     """The Python that has the `bpy` package and the add-on's packages, for one version of Blender."""
-    pinned = next(
-        line
-        for line in requirement_lines("bpy.txt")
-        if f'python_version == "{this_python()[0]}.{this_python()[1]}"' in line
-    )
-    bpy = bpy or re.match(r"bpy==([\w.]+)", pinned).group(1)
+    here = f'python_version == "{this_python()[0]}.{this_python()[1]}"'
+    pinned = next(line for line in requirement_lines("bpy.txt") if line.startswith("bpy==") and here in line)
+    bpy = bpy or pinned.removeprefix("bpy==").partition(" ")[0]
     version = python_of_blender(bpy)
     lines = [line for line in requirement_lines("bpy.txt") if not line.startswith("bpy==")]
     packages = [f"bpy=={bpy}", *lines, *requirement_lines("host.txt"), *requirement_lines("test.txt")]
@@ -69,14 +66,14 @@ def host(bpy: str | None = None) -> Path:
     return ensure(f"host-{bpy}", version, {"packages": packages}, install, size, 1_500_000_000, "import bpy")
 
 
-def lint() -> Path:
-    """The Python that has the linter."""
+def tools() -> Path:
+    """The Python that has the linter and what builds wheels."""
 
     def install(pip: Callable) -> None:
-        pip("the linter", "-r", REQUIREMENTS / "lint.txt")
+        pip("the linter and setuptools", "-r", REQUIREMENTS / "dev.txt")
 
-    inputs = {"files": requirement_lines("lint.txt")}
-    return ensure("lint", this_python(), inputs, install, "about 12 MB", 100_000_000, "import ruff")
+    inputs = {"files": requirement_lines("dev.txt")}
+    return ensure("tools", this_python(), inputs, install, "about 15 MB", 100_000_000, "import ruff, setuptools")
 
 
 def this_python() -> Version:
