@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from protocol.settings import EditSettings, SettingsError, check
+
+from .devices import choose_device, choose_dtype, free_memory
+from .errors import EditError
+from .fatezero.masks import soft_mask
+from .fatezero.method import Blend, EditPlan, Inversion, TemporalSettings, edit, invert
+from .fatezero.prompts import Prompt, can_replace
+from .fatezero.schedule import Schedule
+from .fatezero.unet import FateZeroUNet
+from .geometry import Geometry
+from .models.checkpoint import Checkpoint, load
+from .models.text import embed, read_prompt
+
+__all__ = ["EditError", "EditResult", "Editor", "Progress", "ReportProgress"]
+
+PICTURES_AT_ONCE = 4
+"""Frames that the autoencoder takes together; it runs in float32, where it needs most memory of all parts."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an edit has come; `stage` is one of `load`, `encode`, `invert`, `edit`, `decode`."""
+    """How far an edit has come; `stage` is one of `encode`, `invert`, `edit`, `decode`."""
 
     stage: str
     step: int
     steps: int
     fraction: float
-    """Of the whole edit, 0 to 1, by measured cost of the stages."""
+    """Of the whole edit, 0 to 1, by the stages' cost."""
+
+
+ReportProgress = Callable[[Progress], None]
+"""Called between denoising steps; an exception raised in it ends the edit there (that is how a job is cancelled)."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +52,182 @@ class EditResult:
     notes: list[str]
 
 
-class EditError(Exception):
-    """An edit that cannot be made: `code` for programs, `sentence` and `remedy` for people."""
+class Editor:
+    """A checkpoint on a device, ready to edit clips."""
 
-    def __init__(self, code: str, sentence: str, remedy: str = ""):
-        super().__init__(f"{sentence} {remedy}".strip())
-        self.code, self.sentence, self.remedy = code, sentence, remedy
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
+        self.unet = FateZeroUNet(checkpoint.unet, checkpoint.profile)
+
+    @classmethod
+    def load(cls, model: str, device: str = "auto", precision: str = "auto") -> Editor:
+        """Load `builtin` or a checkpoint's folder; EditError says what is wrong with it and what would do."""
+        place = choose_device(device)
+        return cls(load(model, place, choose_dtype(precision, place)))
+
+    def edit(self, frames: np.ndarray, settings: EditSettings, report: ReportProgress = lambda _: None) -> EditResult:
+        """Edit `frames` (F, H, W, 3 or 4) uint8; alpha comes back as it was. EditError for anything that cannot be done."""
+        try:
+            check(settings)
+            schedule = Schedule.from_config(self.checkpoint.scheduler_config, settings.steps)
+        except SettingsError as error:
+            raise EditError("settings", str(error)) from error
+        except ValueError as error:
+            raise EditError("settings", f"This checkpoint cannot be sampled so: {error}.") from error
+        prompts = {
+            "source": read_prompt(self.checkpoint, settings.source),
+            "empty": read_prompt(self.checkpoint, ""),
+            "target": read_prompt(self.checkpoint, settings.target),
+        }
+        plan = edit_plan(settings, prompts["source"], prompts["target"])
+        rgb = frames[..., :3]
+        geometry = self.geometry(frames)
+        self._check_memory(len(frames), geometry)
+        try:
+            result, masks = self._run(rgb, settings, schedule, plan, prompts, geometry, report)
+        except torch.OutOfMemoryError as error:
+            raise EditError(
+                "memory", f"{len(frames)} frames did not fit in the device's memory.", "Edit a shorter range."
+            ) from error
+        return EditResult(np.concatenate([result, frames[..., 3:]], axis=-1), masks, notes_on(plan))
+
+    def geometry(self, frames: np.ndarray) -> Geometry:
+        """How frames of this size are shown to the model."""
+        if frames.ndim != 4 or frames.shape[-1] not in (3, 4) or frames.dtype != np.uint8 or not len(frames):
+            raise EditError("frames", "A clip must be at least one RGB or RGBA frame of 8 bits a channel.")
+        _, height, width, _ = frames.shape
+        step = self.checkpoint.factor * 2 ** (self.unet.levels - 1)
+        return Geometry.fit(width, height, self.checkpoint.image_side**2, step)
+
+    def _run(
+        self,
+        rgb: np.ndarray,
+        settings: EditSettings,
+        schedule: Schedule,
+        plan: EditPlan,
+        prompts: dict[str, Prompt],
+        geometry: Geometry,
+        report: ReportProgress,
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        steps = schedule.steps
+        ticker = _Ticker(report, {"encode": 1.0, "invert": steps, "edit": 3.0 * steps, "decode": 2.0})
+        temporal = TemporalSettings(keys=settings.keys, pooled_norm=settings.normalization == "clip")
+        embeddings = {name: embed(self.checkpoint, prompt) for name, prompt in prompts.items()}
+        chunks = range(0, len(rgb), PICTURES_AT_ONCE)
+        encoded = [self._encode(geometry.to_model(rgb[k : k + PICTURES_AT_ONCE])) for k in ticker.over("encode", chunks)]
+        loop = invert(
+            self.unet, schedule, torch.cat(encoded), prompts["source"], embeddings["source"], temporal
+        )
+        for inversion in ticker.over("invert", loop, steps):
+            pass
+        for state in ticker.over("edit", edit(self.unet, schedule, inversion, plan, embeddings, temporal), steps):
+            pass
+        decoded = [
+            geometry.to_frames(self._decode(state.latents[k : k + PICTURES_AT_ONCE]))
+            for k in ticker.over("decode", chunks)
+        ]
+        masks = {word: self.word_mask(word, prompts["source"], inversion, geometry) for word in settings.mask_words}
+        return np.concatenate(decoded), masks
+
+    def word_mask(self, word: str, source: Prompt, inversion: Inversion, geometry: Geometry) -> np.ndarray:
+        """Where the source's cross-attention sees `word`, mean over all steps, each frame's strongest being 255: (F, H, W) uint8."""
+        sizes = self.unet.sizes(inversion.latents[0])
+        grid = sizes[self.unet.profile.mask_level]
+        mean = torch.stack(inversion.maps).mean(0)
+        return geometry.to_masks(soft_mask(mean, source.positions([word]), grid, grid)[:, 0])
+
+    @torch.no_grad()
+    def _encode(self, pictures: Tensor) -> Tensor:
+        """(F, 3, H, W) to scaled latents (F, 4, h, w): the autoencoder's mean, so that results repeat."""
+        vae = self.checkpoint.vae
+        mean = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mean
+        return mean.float() * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor) -> Tensor:
+        vae = self.checkpoint.vae
+        return vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample
+
+    def _check_memory(self, frames: int, geometry: Geometry) -> None:
+        """Refuse a clip that would not fit, naming the range that would."""
+        each = bytes_per_frame(self.checkpoint, geometry)
+        free = free_memory(self.unet.device)
+        fitting = int(free * 0.9 // each)
+        if frames <= fitting:
+            return
+        wanted, there = frames * each / 2**30, free / 2**30
+        sentence = f"{frames} frames at {geometry.padded[0]} x {geometry.padded[1]} need about {wanted:.1f} GiB of memory, and {there:.1f} GiB are free."
+        remedy = f"Edit at most {fitting} frames at a time, for example frames 1 to {fitting}." if fitting else "Close other programs, or use a smaller checkpoint."
+        raise EditError("memory", sentence, remedy)
 
 
-ReportProgress = Callable[[Progress], None]
-"""Called between denoising steps; an exception raised in it ends the edit there (that is how a job is cancelled)."""
+ACTIVATIONS = 36
+"""Feature maps of the first level's width that a UNet holds at its fullest moment, for each row of each frame."""
+
+
+def bytes_per_frame(checkpoint: Checkpoint, geometry: Geometry) -> int:
+    """Memory that each frame of a clip takes while all three rows run, an estimate from above."""
+    width, height = (side // checkpoint.factor for side in geometry.padded)
+    item = checkpoint.unet.dtype.itemsize
+    return 3 * ACTIVATIONS * checkpoint.unet.config.block_out_channels[0] * width * height * item
+
+
+def edit_plan(settings: EditSettings, source: Prompt, target: Prompt) -> EditPlan:
+    """The settings in the method's terms."""
+    blend = None
+    if settings.blend_source:
+        blend = Blend(
+            source_words=settings.blend_source,
+            target_words=settings.blend_target,
+            threshold=settings.blend_threshold,
+            latents=settings.blend_latents,
+        )
+    return EditPlan(
+        source=source,
+        target=target,
+        guidance=settings.guidance,
+        replace=settings.cross_mode == "replace",
+        cross_window=_pair(settings.cross_window),
+        word_windows={word: _pair(window) for word, window in settings.word_windows.items()},
+        word_weights=settings.word_weights,
+        self_window=_pair(settings.self_window),
+        blend=blend,
+    )
+
+
+def notes_on(plan: EditPlan) -> list[str]:
+    """What was done otherwise than asked, a sentence each."""
+    notes = [
+        f"The {role} prompt is longer than the model takes; these words were cut: {' '.join(prompt.cut)}."
+        for role, prompt in (("source", plan.source), ("target", plan.target))
+        if prompt.cut
+    ]
+    if plan.replace and not can_replace(plan.source, plan.target):
+        notes.append(
+            f"The prompts have {len(plan.source.words)} and {len(plan.target.words)} words, so that words could not "
+            "be replaced one for one; the prompts were aligned (refine) instead."
+        )
+    return notes
+
+
+class _Ticker:
+    """Reports progress over stages of different cost."""
+
+    def __init__(self, report: ReportProgress, costs: dict[str, float]):
+        self.report, self.costs, self.total, self.before = report, costs, sum(costs.values()), 0.0
+
+    def over(self, stage: str, items: Iterable, count: int | None = None):
+        count = len(items) if count is None else count
+        self._say(stage, 0, count)
+        for done, item in enumerate(items, 1):
+            yield item
+            self._say(stage, done, count)
+        self.before += self.costs[stage]
+
+    def _say(self, stage: str, step: int, steps: int) -> None:
+        fraction = (self.before + self.costs[stage] * step / steps) / self.total
+        self.report(Progress(stage, step, steps, fraction))
+
+
+def _pair(window) -> tuple[float, float]:
+    return window.start, window.end

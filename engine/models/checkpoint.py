@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..errors import EditError
 from ..fatezero.profile import Profile
+from ..quiet import hush
 
 BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -51,6 +52,7 @@ class Checkpoint:
 
 def load(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
     """Load `builtin` or a folder; EditError with code `checkpoint` names the file at fault and why."""
+    hush()
     folder = BUILTIN_FOLDER if model == BUILTIN else Path(model).expanduser()
     if not folder.is_dir():
         raise _refuse(f"There is no checkpoint folder '{folder}'.")

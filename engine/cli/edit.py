@@ -1,0 +1,115 @@
+"""`python -m engine edit`: an edit without Blender, on a video file or a folder of images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from protocol.settings import BUILTIN_MODEL, PRESETS, EditSettings, SettingsError, Window, apply_preset
+
+from ..clips import read_clip, write_clip
+from ..editing import Editor, Progress
+from ..errors import EditError
+from . import run
+
+
+def main(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    return run(lambda: _edit(options))
+
+
+def _edit(options: argparse.Namespace) -> None:
+    settings = settings_of(options)
+    start, end = options.frames
+    frames, rate = read_clip(options.clip, start, end)
+    editor = Editor.load(settings.model, options.device, settings.precision)
+    with tqdm(total=100, bar_format="{desc:8} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}", leave=False) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.set_description_str(progress.stage, refresh=False)
+            bar.update(100 * progress.fraction - bar.n)
+
+        result = editor.edit(frames, settings, show)
+    write_clip(options.out, result.frames, rate)
+    print(f"{len(result.frames)} frames: {options.out}")
+    for word, masks in result.masks.items():
+        path = options.out.with_name(f"{options.out.stem}-mask-{_safe(word)}{options.out.suffix}")
+        write_clip(path, masks, rate)
+        print(f"mask of '{word}': {path}")
+    for note in result.notes:
+        print(f"note: {note}")
+
+
+def settings_of(options: argparse.Namespace) -> EditSettings:
+    """The preset with every option that was given on top."""
+    names = EditSettings.__struct_fields__
+    changes = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    preset, source, target = changes.pop("preset"), changes.pop("source"), changes.pop("target", "")
+    for name in ("word_weights", "word_windows"):
+        if name in changes:
+            changes[name] = dict(changes[name])
+    try:
+        return apply_preset(preset, source, target, **changes)
+    except SettingsError as error:
+        raise EditError("settings", str(error)) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m engine edit",
+        description="Edit a clip with FateZero: say what is in it and what shall be in it instead.",
+    )
+    parser.add_argument("clip", type=Path, metavar="CLIP", help="a video file, or a folder of images")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE_OR_FOLDER", help="a .mp4, .mkv, .mov or .webm file, else a folder of PNGs")
+    parser.add_argument("--frames", type=_frames, default=(0, None), metavar="START:END", help="edit only these frames, counted from 0, END not included")
+    parser.add_argument("--device", default="auto", help="cuda, mps, cpu, or auto (default)")
+    words = parser.add_argument_group("what to edit")
+    words.add_argument("--source", required=True, help="what is in the clip; name every object to be edited or kept")
+    words.add_argument("--target", help="what shall be in it instead (not needed to reconstruct)")
+    words.add_argument("--preset", choices=PRESETS, default="attribute", help="the kind of edit (default: attribute)")
+    words.add_argument("--masks", dest="mask_words", nargs="+", metavar="WORD", help="also write where the model sees these words of the source prompt")
+    fine = parser.add_argument_group("settings (default: the preset's)")
+    fine.add_argument("--steps", type=int, help="denoising steps: 10 for style, 20 to 50 for shape")
+    fine.add_argument("--guidance", type=float, help="classifier-free guidance; 1 or less is none")
+    fine.add_argument("--cross-mode", choices=("refine", "replace"), help="align the prompts, or swap words one for one")
+    fine.add_argument("--cross-window", type=_window, metavar="[START:]END", help="part of the steps in which the words keep their layout")
+    fine.add_argument("--word-window", dest="word_windows", type=_pair(_window), nargs="+", metavar="WORD=[START:]END", help="the same for single words of the target prompt")
+    fine.add_argument("--self-window", type=_window, metavar="[START:]END", help="part of the steps in which structure and motion are kept")
+    fine.add_argument("--weight", dest="word_weights", type=_pair(float), nargs="+", metavar="WORD=NUMBER", help="strength of words of the target prompt")
+    fine.add_argument("--blend-source", nargs="+", metavar="WORD", help="words of the source prompt whose place may change shape")
+    fine.add_argument("--blend-target", nargs="+", metavar="WORD", help="words of the target prompt for the same place")
+    fine.add_argument("--blend-threshold", type=float, help="lower takes more of the picture, 0 to 1")
+    fine.add_argument("--blend-latents", action="store_true", default=None, help="keep the source's latents outside that place")
+    fine.add_argument("--keys", nargs="+", metavar="FRAME", help="frames that all frames attend to: first, mid, last or offsets such as -1")
+    fine.add_argument("--normalization", choices=("frame", "clip"), help="group normalisation over each frame, or the clip")
+    fine.add_argument("--model", help=f"'{BUILTIN_MODEL}' (default), or a Stable Diffusion 1.x folder in diffusers layout")
+    fine.add_argument("--precision", choices=("auto", "float32", "float16", "bfloat16"))
+    return parser
+
+
+def _window(text: str) -> Window:
+    start, _, end = text.rpartition(":")
+    return Window(float(start or 0), float(end))
+
+
+def _frames(text: str) -> tuple[int, int | None]:
+    start, colon, end = text.partition(":")
+    if not colon or int(start or 0) < 0 or int(end or 1) < 1:
+        raise argparse.ArgumentTypeError("must be START:END, such as 0:16")
+    return int(start or 0), int(end) if end else None
+
+
+def _pair(value_type):
+    def parse(text: str):
+        word, equals, value = text.rpartition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError(f"'{text}' must be WORD=VALUE")
+        return word, value_type(value)
+
+    return parse
+
+
+def _safe(word: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in word)

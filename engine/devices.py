@@ -1,0 +1,42 @@
+"""Devices, precisions and memory."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from .errors import EditError
+
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `name`; `auto` takes CUDA, then MPS, then the CPU. EditError where it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise EditError("device", f"There is no device '{name}' here.", "Use 'auto', or see the doctor's list.") from error
+    return device
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """`auto` is float16 on a GPU; on a CPU float32, which every CPU computes well and inversion repeats exactly in."""
+    if precision == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    return PRECISIONS[precision]
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a clip may take on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def describe(device: torch.device) -> str:
+    """A device as people know it, with its free memory."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    return f"{name}, {free_memory(device) / 2**30:.1f} GiB free"

@@ -1,0 +1,63 @@
+"""Frames of any size in a model's size and back: scaled with their aspect kept, padded at the edges, never stretched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """(width, height) pairs in pixels: the frame, the frame as the model sees it, and that with its padding."""
+
+    frame: tuple[int, int]
+    content: tuple[int, int]
+    padded: tuple[int, int]
+
+    @classmethod
+    def fit(cls, width: int, height: int, area: int, step: int) -> Geometry:
+        """For frames of `width` x `height`, about `area` pixels in multiples of `step`."""
+        scale = sqrt(area / (width * height))
+        padded = tuple(max(step, step * round(side * scale / step)) for side in (width, height))
+        scale = min(padded[0] / width, padded[1] / height)
+        content = tuple(max(1, round(side * scale)) for side in (width, height))
+        return cls((width, height), content, padded)
+
+    def to_model(self, frames: np.ndarray) -> Tensor:
+        """(F, H, W, 3) uint8 to (F, 3, h, w) float32 in -1 to 1."""
+        left, top = self._corner()
+        margins = [(top, self.padded[1] - self.content[1] - top), (left, self.padded[0] - self.content[0] - left)]
+        small = [
+            np.pad(np.asarray(_resize(Image.fromarray(frame), self.content)), [*margins, (0, 0)], mode="edge")
+            for frame in frames
+        ]
+        return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+    def to_frames(self, pictures: Tensor) -> np.ndarray:
+        """(F, 3, h, w) in -1 to 1 to (F, H, W, 3) uint8."""
+        levels = ((pictures.float().clamp(-1, 1) + 1.0) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return np.stack([np.asarray(_resize(Image.fromarray(self._crop(frame)), self.frame)) for frame in levels])
+
+    def to_masks(self, soft: Tensor) -> np.ndarray:
+        """(F, rows, columns) in 0 to 1, over the padded picture, to (F, H, W) uint8."""
+        width, height = self.padded
+        full = torch.nn.functional.interpolate(soft[:, None].float(), size=(height, width), mode="bilinear")
+        levels = (full[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy()
+        cropped = [Image.fromarray(np.ascontiguousarray(self._crop(mask))) for mask in levels]
+        return np.stack([np.asarray(mask.resize(self.frame, Image.Resampling.BILINEAR)) for mask in cropped])
+
+    def _corner(self) -> tuple[int, int]:
+        return tuple((outer - inner) // 2 for outer, inner in zip(self.padded, self.content))
+
+    def _crop(self, picture: np.ndarray) -> np.ndarray:
+        left, top = self._corner()
+        return picture[top : top + self.content[1], left : left + self.content[0]]
+
+
+def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
