@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import zmq
@@ -69,7 +70,7 @@ class Connection:
                 "endpoint-damaged", f"The engine's endpoint makes no sense ({error}).", "Restart the engine."
             ) from error
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -112,7 +113,8 @@ def write(path: Path, blob: str, pieces: Iterable[bytes]) -> None:
             code, f"{path} cannot be written: {why}.", "Make room there or save elsewhere, then fetch it again."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _numbered(folder: Path, count: int) -> list[Path]:

@@ -6,7 +6,7 @@ found done. Frames travel as blobs: files' bytes, named by their SHA-256.
 
 from __future__ import annotations
 
-from typing import Annotated, Union
+from typing import Annotated
 
 import msgspec
 
@@ -202,10 +202,10 @@ class Event(Message):
     status: JobStatus
 
 
-AnyMessage = Union[
-    Hello, Welcome, Refusal, Ping, Pong, Submit, Wanted, Upload, Stored, Query, Job, QueryAll, Jobs, Cancel, Read,
-    Piece, Shutdown, Stopping, Event,
-]  # fmt: skip
+AnyMessage = (
+    Hello | Welcome | Refusal | Ping | Pong | Submit | Wanted | Upload | Stored | Query | Job | QueryAll | Jobs
+    | Cancel | Read | Piece | Shutdown | Stopping | Event
+)  # fmt: skip
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode
 encode = msgspec.msgpack.Encoder().encode

@@ -64,7 +64,9 @@ def _open(number: int, path: Path) -> Image.Image:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise EditError("cannot-read", f"Frame {number} cannot be read from the engine's store.", "Try again.") from error
+        raise EditError(
+            "cannot-read", f"Frame {number} cannot be read from the engine's store.", "Try again."
+        ) from error
     if not data.startswith(_SIGNATURE):
         raise EditError("not-png", f"Frame {number} is not a PNG file.", "Export the frames as PNG.")
     if data[_BIT_DEPTH_AT : _BIT_DEPTH_AT + 1] == b"\x10":

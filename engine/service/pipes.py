@@ -4,7 +4,7 @@ length."""
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO, Union
+from typing import BinaryIO
 
 import msgspec
 
@@ -75,7 +75,7 @@ class Stopped(_Message):
     job_id: JobId
 
 
-AnyMessage = Union[Work, Stop, Ready, Reported, Finished, Failed, Stopped]
+AnyMessage = Work | Stop | Ready | Reported | Finished | Failed | Stopped
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode
 encode = msgspec.msgpack.Encoder().encode

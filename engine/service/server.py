@@ -100,7 +100,9 @@ class Server:
         self._authenticator = Authenticator(self._context)
         self._authenticator.configure_curve_callback(ZAP_DOMAIN, _AllowedKeys(client_key))
         self._authenticator.start()
-        self._zap_loop = asyncio.SelectorEventLoop()  # pyzmq's authenticator is written for one; nothing else runs on it
+        self._zap_loop = (
+            asyncio.SelectorEventLoop()
+        )  # pyzmq's authenticator is written for one; nothing else runs on it
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.router_mandatory = True
         self._socket.maxmsgsize = limits.MAX_PART_BYTES

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import queue
 import signal
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +19,8 @@ from protocol.errors import ProtocolError
 
 from . import pipes
 from .store import Store
+
+log = logging.getLogger(__name__)
 
 
 class JobStopped(Exception):
@@ -85,7 +87,7 @@ class WorkerProcess:
                 remedy="Use fewer or smaller frames.",
             )
         except ImportError as error:
-            traceback.print_exc()
+            log.exception("job %s failed", work.job_id)
             return pipes.Failed(
                 job_id=work.job_id,
                 code="engine-incomplete",
@@ -93,7 +95,7 @@ class WorkerProcess:
                 remedy="Install the engine again.",
             )
         except Exception as error:
-            traceback.print_exc()
+            log.exception("job %s failed", work.job_id)
             return pipes.Failed(
                 job_id=work.job_id,
                 code="engine-error",
@@ -146,7 +148,7 @@ class WorkerProcess:
             self._editor_key, self._editor = None, None  # one model in memory at a time
             self._editor = Editor.load(work.settings.model, device=self._device, precision=work.settings.precision)
             self._editor_key = key
-            pipes.write(self._outgoing, pipes.Ready(device=str(self._editor.device)))
+            pipes.write(self._outgoing, pipes.Ready(device=str(self._editor.unet.device)))
         return self._editor
 
 
@@ -157,6 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     incoming = os.fdopen(os.dup(0), "rb")
     outgoing = os.fdopen(os.dup(1), "wb")
