@@ -192,7 +192,7 @@ NO_DISK = re.compile(r"No space left on device|Errno 28\b|not enough space on th
 NO_NETWORK = re.compile(
     r"NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Max retries exceeded|"
     r"Failed to establish a new connection|Temporary failure in name resolution|Connection refused|"
-    r"Connection reset by peer|Network is unreachable|connection broken by",
+    r"Connection reset by peer|Network is unreachable|connection broken by|SSLError",
     re.IGNORECASE,
 )
 NO_PACKAGE = re.compile(
@@ -213,7 +213,7 @@ def explain(output: str, what: str, log: Path) -> Stop:
         )
     found = NO_PACKAGE.search(output)
     name = next(filter(None, found.groups())) if found else what
-    return Stop(f"Installing failed at {name}: the reason is at the end of {log}; run the same command again after it.")
+    return Stop(f"Installing failed at {name}: read the reason at the end of {log}, then run the same command again.")
 
 
 def put_repository_on_path(python: Path) -> None:

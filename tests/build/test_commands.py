@@ -1,0 +1,94 @@
+"""The command line: what is passed on, what goes to which environment, what is said."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from buildtools import commands, environments
+from buildtools.console import Stop
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_help_names_every_command():
+    result = subprocess.run([sys.executable, "build.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0
+    for name in ("demo", "test", "extension", "verify", "lint", "clean"):
+        assert re.search(rf"^    {name}\b", result.stdout, re.MULTILINE)
+
+
+def test_verify_passes_arguments_output_and_exit_code(tmp_path, monkeypatch, capfd):
+    """Stdout is the engine's alone: its last line must stay the JSON."""
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").touch()
+    (tmp_path / "engine" / "__main__.py").write_text("import sys, json; print(json.dumps(sys.argv[1:])); sys.exit(7)")
+
+    def set_up(cpu):
+        environments.say("Setting up.")
+        return Path(sys.executable)
+
+    monkeypatch.setattr(environments, "engine", set_up)
+    monkeypatch.chdir(tmp_path)
+    assert commands.main(["verify", "a case.safetensors", "--checkpoint", "folder", "--json"]) == 7
+    out, err = capfd.readouterr()
+    assert out == '["verify", "a case.safetensors", "--checkpoint", "folder", "--json"]\n'
+    assert err == "Setting up.\n"
+
+
+def test_a_stop_is_one_sentence(monkeypatch, capsys):
+    def stop(cpu):
+        raise Stop("Make room.")
+
+    monkeypatch.setattr(environments, "engine", stop)
+    assert commands.main(["verify", "x"]) == 1
+    assert capsys.readouterr().err == "build.py: Make room.\n"
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(cpu):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environments, "engine", interrupted)
+    assert commands.main(["verify", "x"]) == 130
+    assert "run the same command again to go on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["clean", "--all"], ["lint", "engine"], ["nothing"], []])
+def test_unknown_arguments_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as refusal:
+        commands.main(arguments)
+    assert refusal.value.code == 2
+    assert "build.py" in capsys.readouterr().err
+
+
+def test_no_such_blender():
+    with pytest.raises(Stop, match="no-such-blender is no Blender that runs here: give the path"):
+        commands.host_of(commands.command_line().parse_args(["demo", "--blender", "no-such-blender"]))
+
+
+def test_tests_go_to_the_environment_that_can_run_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for path in ("tests/protocol", "tests/blender_addon", "tests/benchmarks", "tests/demo"):
+        os.makedirs(path)
+    Path("tests/benchmarks/test_render.py").touch()
+    engine, host = commands.ENGINE_TESTS, commands.HOST_TESTS
+    assert commands.tests_among(engine, []) == ["tests/protocol", "tests/benchmarks"]
+    assert commands.tests_among(host, []) == ["tests/blender_addon", "tests/benchmarks/test_render.py", "tests/demo"]
+    chosen = ["tests/protocol/test_wire.py::test_a", "tests/benchmarks/test_render.py", "tests/blender_addon"]
+    assert commands.tests_among(engine, chosen) == chosen[:1]
+    assert commands.tests_among(host, chosen) == chosen[1:]
+
+
+def test_clean_says_what_it_removed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "BUILD", tmp_path / ".build")
+    monkeypatch.setattr(commands, "OUTPUT", tmp_path / "output")
+    (tmp_path / ".build").mkdir()
+    (tmp_path / ".build" / "file").write_bytes(bytes(3_000_000))
+    assert commands.main(["clean"]) == 0
+    assert capsys.readouterr().out == "removed .build (3 MB)\noutput is not there\n"
+    assert not (tmp_path / ".build").exists()

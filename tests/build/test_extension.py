@@ -1,0 +1,118 @@
+"""The extension's zips, built for real with the extension tool of a `bpy` package that is set up here."""
+
+import io
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from buildtools import environments, extension
+from buildtools.console import Stop
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PLATFORMS = ("linux_x64", "macos_arm64", "macos_x64", "windows_x64")
+
+
+@pytest.fixture(scope="module")
+def tool():
+    """The extension tool is one script of the standard library, so any Python runs that of any Blender."""
+    found = sorted(environments.BUILD.glob("host-*/**/bl_pkg/cli/blender_ext.py"))
+    if not found:
+        pytest.skip("no bpy package is set up: `build.py extension` sets one up")
+    return [sys.executable, found[0]]
+
+
+@pytest.fixture(scope="module")
+def zips(tool, tmp_path_factory):
+    output = tmp_path_factory.mktemp("extension")
+    (output / "fatezero_vse-0.0.0-linux_x64.zip").touch()
+    paths = extension.build(tool, environments.tools(), output)
+    assert sorted(output.iterdir()) == paths, "zips of another version were left"
+    return {path.stem.split("-")[-1]: zipfile.ZipFile(path) for path in paths}
+
+
+def manifest_of(archive):
+    return tomllib.loads(archive.read("blender_manifest.toml").decode())
+
+
+def test_one_zip_per_platform(zips):
+    assert tuple(sorted(zips)) == PLATFORMS
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_zip_has_wheels_for_every_python_of_blender(zips, platform):
+    archive = zips[platform]
+    marks = {"linux_x64": ("x86_64", "many"), "windows_x64": ("win_amd64", "win")}
+    machine = marks.get(platform, ("universal2", "macos") if platform.startswith("macos") else None)
+    shipped = {name for name in archive.namelist() if name.startswith("wheels/")}
+    # Blender reads the list that its tool narrowed to the platform.
+    listed = manifest_of(archive)["build"]["generated"]["wheels"]
+    assert {wheel.removeprefix("./") for wheel in listed} == shipped
+    assert set(manifest_of(archive)["build"]["generated"]["platforms"]) == {platform.replace("_", "-", 1)}
+    for wheel in shipped:
+        assert machine[1] in wheel
+    names = [wheel.removeprefix("wheels/").split("-") for wheel in shipped]
+    msgspec = {(python, abi) for package, _, python, abi, _ in names if package == "msgspec"}
+    assert msgspec == {("cp311", "cp311"), ("cp313", "cp313"), ("cp314", "cp314")}
+    # pyzmq has one wheel of the stable ABI for 3.12 and everything later.
+    pyzmq = {(python, abi) for package, _, python, abi, _ in names if package == "pyzmq"}
+    assert pyzmq == {("cp311", "cp311"), ("cp312", "abi3")}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_zip_has_addon_protocol_and_engine(zips, platform):
+    names = set(zips[platform].namelist())
+    for folder, prefix in (("blender_addon", ""), ("protocol", "protocol/")):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert prefix + path.relative_to(ROOT / folder).as_posix() in names
+    assert "LICENSE" in names
+    assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
+    requirements = zips[platform].read("requirements/engine.txt")
+    assert requirements == (ROOT / "requirements" / "engine.txt").read_bytes()
+
+
+def test_engine_wheel_is_whole(zips):
+    archive = zips["linux_x64"]
+    (name,) = (name for name in archive.namelist() if name.startswith("wheels-engine/"))
+    wheel = zipfile.ZipFile(io.BytesIO(archive.read(name)))
+    inside = set(wheel.namelist())
+    for folder in ("engine", "protocol"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert path.relative_to(ROOT).as_posix() in inside
+    # The built-in model is the wheel's package data.
+    for path in (ROOT / "engine" / "models" / "builtin").rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            assert path.relative_to(ROOT).as_posix() in inside
+    assert {name.split("/")[0] for name in inside} == {"engine", "protocol", name_of_metadata(inside)}
+    metadata = wheel.read(f"{name_of_metadata(inside)}/METADATA").decode()
+    assert "\nName: fatezero-vse-engine\n" in metadata
+    # One release: the add-on asks the engine for its own version.
+    assert f"\nVersion: {manifest_of(archive)['version']}\n" in metadata
+
+
+def name_of_metadata(names):
+    return next(name.split("/")[0] for name in names if ".dist-info/" in name)
+
+
+def test_manifest_is_filled_before_its_tables():
+    text = 'id = "x"\nwheels = [\n  "./wheels/old.whl",\n]\n\n[permissions]\nfiles = "why"\n'
+    filled = tomllib.loads(extension.with_wheels(text, [Path("a/new.whl")]))
+    assert filled["wheels"] == ["./wheels/new.whl"]
+    assert filled["platforms"] == list(extension.PLATFORMS)
+    assert filled["permissions"] == {"files": "why"}
+
+
+def test_refusal_of_the_tool_is_one_sentence(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(environments, "BUILD", tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(Stop, match=r"refused to build the extension \(.+\); its log is .*log"):
+        extension.run_tool(tool, tmp_path / "log", ["build", "--source-dir", empty, "--output-dir", tmp_path])
+
+
+def test_wheels_are_fetched_once(zips, monkeypatch):
+    monkeypatch.setattr(extension, "run_pip", lambda *arguments: pytest.fail("the wheels were fetched again"))
+    assert len(extension.download_wheels(Path(sys.executable))) >= 18
