@@ -73,7 +73,9 @@ def _read_video(path: Path, start: int, end: int | None) -> tuple[list[np.ndarra
                     frames.append(frame.to_ndarray(format="rgb24"))
             return frames, stream.average_rate or DEFAULT_RATE
     except (av.FFmpegError, IndexError) as error:
-        raise EditError("clip", f"'{path}' cannot be read as a video.", "Give a video file or a folder of images.") from error
+        raise EditError(
+            "clip", f"'{path}' cannot be read as a video.", "Give a video file or a folder of images."
+        ) from error
 
 
 def _write_video(path: Path, frames: np.ndarray, rate: Fraction) -> None:

@@ -18,7 +18,9 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise EditError("device", f"There is no device '{name}' here.", "Use 'auto', or see the doctor's list.") from error
+        raise EditError(
+            "device", f"There is no device '{name}' here.", "Use 'auto', or see the doctor's list."
+        ) from error
     return device
 
 

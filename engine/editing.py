@@ -114,10 +114,10 @@ class Editor:
         temporal = TemporalSettings(keys=settings.keys, pooled_norm=settings.normalization == "clip")
         embeddings = {name: embed(self.checkpoint, prompt) for name, prompt in prompts.items()}
         chunks = range(0, len(rgb), PICTURES_AT_ONCE)
-        encoded = [self._encode(geometry.to_model(rgb[k : k + PICTURES_AT_ONCE])) for k in ticker.over("encode", chunks)]
-        loop = invert(
-            self.unet, schedule, torch.cat(encoded), prompts["source"], embeddings["source"], temporal
-        )
+        encoded = [
+            self._encode(geometry.to_model(rgb[k : k + PICTURES_AT_ONCE])) for k in ticker.over("encode", chunks)
+        ]
+        loop = invert(self.unet, schedule, torch.cat(encoded), prompts["source"], embeddings["source"], temporal)
         for inversion in ticker.over("invert", loop, steps):
             pass
         for state in ticker.over("edit", edit(self.unet, schedule, inversion, plan, embeddings, temporal), steps):
@@ -157,7 +157,11 @@ class Editor:
             return
         wanted, there = frames * each / 2**30, free / 2**30
         sentence = f"{frames} frames at {geometry.padded[0]} x {geometry.padded[1]} need about {wanted:.1f} GiB of memory, and {there:.1f} GiB are free."
-        remedy = f"Edit at most {fitting} frames at a time, for example frames 1 to {fitting}." if fitting else "Close other programs, or use a smaller checkpoint."
+        remedy = (
+            f"Edit at most {fitting} frames at a time, for example frames 1 to {fitting}."
+            if fitting
+            else "Close other programs, or use a smaller checkpoint."
+        )
         raise EditError("memory", sentence, remedy)
 
 

@@ -77,7 +77,11 @@ def read_case(path: Path) -> tuple[dict, dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {})["case"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        lacking = {"source", "target", "steps", "p2p"} - description.keys() | {"latents", "inversion", "edited"} - tensors.keys()
+        lacking = {"source", "target", "steps", "p2p"} - description.keys() | {
+            "latents",
+            "inversion",
+            "edited",
+        } - tensors.keys()
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise EditError("case", f"'{path}' is no case file ({error}).", "Give one of tests/data/cases.") from error
     if lacking:

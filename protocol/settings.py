@@ -118,9 +118,7 @@ def check(settings: EditSettings) -> None:
         *((f"word_windows of '{word}'", window) for word, window in settings.word_windows.items()),
     ):
         if not 0.0 <= window.start <= window.end <= 1.0:
-            raise SettingsError(
-                f"{name} is {window.start:g} to {window.end:g}; it must run forward between 0 and 1."
-            )
+            raise SettingsError(f"{name} is {window.start:g} to {window.end:g}; it must run forward between 0 and 1.")
     for word, weight in settings.word_weights.items():
         _in_range(f"word_weights of '{word}'", weight, 0.0, 100.0)
     _in_prompt("blend_source", settings.blend_source, "source", settings.source)

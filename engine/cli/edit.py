@@ -10,7 +10,6 @@ from tqdm import tqdm
 from protocol.settings import BUILTIN_MODEL, PRESETS, EditSettings, SettingsError, Window, apply_preset
 
 from ..clips import read_clip, write_clip
-from ..editing import Editor, Progress
 from ..errors import EditError
 from . import run
 
@@ -24,6 +23,8 @@ def _edit(options: argparse.Namespace) -> None:
     settings = settings_of(options)
     start, end = options.frames
     frames, rate = read_clip(options.clip, start, end)
+    from ..editing import Editor, Progress  # here, as it imports torch: a wrong word or path is answered at once
+
     editor = Editor.load(settings.model, options.device, settings.precision)
     with tqdm(total=100, bar_format="{desc:8} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}", leave=False) as bar:
 
@@ -62,29 +63,86 @@ def _parser() -> argparse.ArgumentParser:
         description="Edit a clip with FateZero: say what is in it and what shall be in it instead.",
     )
     parser.add_argument("clip", type=Path, metavar="CLIP", help="a video file, or a folder of images")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE_OR_FOLDER", help="a .mp4, .mkv, .mov or .webm file, else a folder of PNGs")
-    parser.add_argument("--frames", type=_frames, default=(0, None), metavar="START:END", help="edit only these frames, counted from 0, END not included")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE_OR_FOLDER",
+        help="a .mp4, .mkv, .mov or .webm file, else a folder of PNGs",
+    )
+    parser.add_argument(
+        "--frames",
+        type=_frames,
+        default=(0, None),
+        metavar="START:END",
+        help="edit only these frames, counted from 0, END not included",
+    )
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu, or auto (default)")
     words = parser.add_argument_group("what to edit")
     words.add_argument("--source", required=True, help="what is in the clip; name every object to be edited or kept")
     words.add_argument("--target", help="what shall be in it instead (not needed to reconstruct)")
     words.add_argument("--preset", choices=PRESETS, default="attribute", help="the kind of edit (default: attribute)")
-    words.add_argument("--masks", dest="mask_words", nargs="+", metavar="WORD", help="also write where the model sees these words of the source prompt")
+    words.add_argument(
+        "--masks",
+        dest="mask_words",
+        nargs="+",
+        metavar="WORD",
+        help="also write where the model sees these words of the source prompt",
+    )
     fine = parser.add_argument_group("settings (default: the preset's)")
     fine.add_argument("--steps", type=int, help="denoising steps: 10 for style, 20 to 50 for shape")
     fine.add_argument("--guidance", type=float, help="classifier-free guidance; 1 or less is none")
-    fine.add_argument("--cross-mode", choices=("refine", "replace"), help="align the prompts, or swap words one for one")
-    fine.add_argument("--cross-window", type=_window, metavar="[START:]END", help="part of the steps in which the words keep their layout")
-    fine.add_argument("--word-window", dest="word_windows", type=_pair(_window), nargs="+", metavar="WORD=[START:]END", help="the same for single words of the target prompt")
-    fine.add_argument("--self-window", type=_window, metavar="[START:]END", help="part of the steps in which structure and motion are kept")
-    fine.add_argument("--weight", dest="word_weights", type=_pair(float), nargs="+", metavar="WORD=NUMBER", help="strength of words of the target prompt")
-    fine.add_argument("--blend-source", nargs="+", metavar="WORD", help="words of the source prompt whose place may change shape")
+    fine.add_argument(
+        "--cross-mode", choices=("refine", "replace"), help="align the prompts, or swap words one for one"
+    )
+    fine.add_argument(
+        "--cross-window",
+        type=_window,
+        metavar="[START:]END",
+        help="part of the steps in which the words keep their layout",
+    )
+    fine.add_argument(
+        "--word-window",
+        dest="word_windows",
+        type=_pair(_window),
+        nargs="+",
+        metavar="WORD=[START:]END",
+        help="the same for single words of the target prompt",
+    )
+    fine.add_argument(
+        "--self-window",
+        type=_window,
+        metavar="[START:]END",
+        help="part of the steps in which structure and motion are kept",
+    )
+    fine.add_argument(
+        "--weight",
+        dest="word_weights",
+        type=_pair(float),
+        nargs="+",
+        metavar="WORD=NUMBER",
+        help="strength of words of the target prompt",
+    )
+    fine.add_argument(
+        "--blend-source", nargs="+", metavar="WORD", help="words of the source prompt whose place may change shape"
+    )
     fine.add_argument("--blend-target", nargs="+", metavar="WORD", help="words of the target prompt for the same place")
     fine.add_argument("--blend-threshold", type=float, help="lower takes more of the picture, 0 to 1")
-    fine.add_argument("--blend-latents", action="store_true", default=None, help="keep the source's latents outside that place")
-    fine.add_argument("--keys", nargs="+", metavar="FRAME", help="frames that all frames attend to: first, mid, last or offsets such as -1")
-    fine.add_argument("--normalization", choices=("frame", "clip"), help="group normalisation over each frame, or the clip")
-    fine.add_argument("--model", help=f"'{BUILTIN_MODEL}' (default), or a Stable Diffusion 1.x folder in diffusers layout")
+    fine.add_argument(
+        "--blend-latents", action="store_true", default=None, help="keep the source's latents outside that place"
+    )
+    fine.add_argument(
+        "--keys",
+        nargs="+",
+        metavar="FRAME",
+        help="frames that all frames attend to: first, mid, last or offsets such as -1",
+    )
+    fine.add_argument(
+        "--normalization", choices=("frame", "clip"), help="group normalisation over each frame, or the clip"
+    )
+    fine.add_argument(
+        "--model", help=f"'{BUILTIN_MODEL}' (default), or a Stable Diffusion 1.x folder in diffusers layout"
+    )
     fine.add_argument("--precision", choices=("auto", "float32", "float16", "bfloat16"))
     return parser
 

@@ -232,6 +232,4 @@ def latent_masks(unet: FateZeroUNet, plan: EditPlan, inversion: Inversion, state
 
 
 def _call(rows: Sequence[str], like: Tensor, temporal: TemporalSettings, **wishes) -> Call:
-    return Call(
-        rows=tuple(rows), frames=len(like), keys=temporal.keys, pooled_norm=temporal.pooled_norm, **wishes
-    )
+    return Call(rows=tuple(rows), frames=len(like), keys=temporal.keys, pooled_norm=temporal.pooled_norm, **wishes)

@@ -25,9 +25,7 @@ class FateZeroUNet:
         self.levels = len(unet.config.block_out_channels)
         self._current: list[Call] = [Call(rows=(), frames=0)]
         layers = {name: self._layer(name) for name in unet.attn_processors}
-        self._map_layers = sum(
-            layer.gives_mask for name, layer in layers.items() if name.endswith("attn2.processor")
-        )
+        self._map_layers = sum(layer.gives_mask for name, layer in layers.items() if name.endswith("attn2.processor"))
         unet.set_attn_processor(
             {
                 name: (SelfAttention if name.endswith("attn1.processor") else CrossAttention)(layer, self._current)

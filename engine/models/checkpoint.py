@@ -57,7 +57,11 @@ def load(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
     if not folder.is_dir():
         raise _refuse(f"There is no checkpoint folder '{folder}'.")
     index = _read_json(folder, "model_index.json")
-    for part, expected in (("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL"), ("text_encoder", "CLIPTextModel")):
+    for part, expected in (
+        ("unet", "UNet2DConditionModel"),
+        ("vae", "AutoencoderKL"),
+        ("text_encoder", "CLIPTextModel"),
+    ):
         named = (index.get(part) or [None, None])[1]
         if named != expected:
             raise _refuse(f"The checkpoint '{folder.name}' has '{named}' as its {part}, where {expected} is needed.")

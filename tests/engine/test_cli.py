@@ -1,0 +1,81 @@
+"""The command line, as a user runs it: a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from engine.clips import read_clip, write_clip
+
+DATA = Path(__file__).parents[1] / "data"
+ROOT = Path(__file__).parents[2]
+PROMPTS = ("--source", "a red cube on grass", "--target", "a blue cube on grass")
+
+
+def engine(*arguments, code=0) -> str:
+    """What a command said; on standard error where it failed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "engine", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr if code else done.stdout
+
+
+def images(folder: Path, frames=5) -> Path:
+    folder.mkdir()
+    for k in range(frames):
+        Image.fromarray(np.full((40, 60, 3), 20 * k, np.uint8)).save(folder / f"shot_{k:03}.png")
+    return folder
+
+
+def test_edit_of_a_trimmed_folder_with_masks(tmp_path, small_checkpoint):
+    said = engine(
+        "edit", images(tmp_path / "in"), *PROMPTS, "--model", small_checkpoint, "--steps", 2, "--frames", "1:4",
+        "--weight", "blue=3", "--self-window", "0.5", "--masks", "cube", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["00001.png", "00002.png", "00003.png"]
+    assert len(list((tmp_path / "out-mask-cube").iterdir())) == 3
+    assert "3 frames" in said
+
+
+def test_edit_of_a_video_gives_a_video(tmp_path, small_checkpoint):
+    write_clip(tmp_path / "in.mp4", np.full((4, 41, 60, 3), 90, np.uint8), 24)
+    engine(
+        "edit", tmp_path / "in.mp4", *PROMPTS, "--model", small_checkpoint, "--steps", 1, "--out", tmp_path / "o.mp4"
+    )
+    frames, rate = read_clip(tmp_path / "o.mp4")
+    assert frames.shape == (4, 42, 60, 3) and rate == 24
+
+
+def test_what_cannot_be_done_is_one_sentence(tmp_path, small_checkpoint):
+    out = ("--out", tmp_path / "out")
+    folder = images(tmp_path / "in", 1)
+    assert "no file or folder" in engine("edit", tmp_path / "none", *PROMPTS, *out, code=1)
+    assert "target prompt is empty" in engine("edit", folder, "--source", "a", *out, code=1)
+    assert "not a word of the source" in engine("edit", folder, *PROMPTS, "--masks", "dog", *out, code=1)
+    (tmp_path / "empty").mkdir()
+    assert "has no frames" in engine("edit", tmp_path / "empty", *PROMPTS, *out, code=1)
+    (tmp_path / "text.mp4").write_text("not a video")
+    assert "cannot be read as a video" in engine("edit", tmp_path / "text.mp4", *PROMPTS, *out, code=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_verify_ends_with_one_line_of_json():
+    said = engine("verify", DATA / "cases/reconstruct.safetensors", "--checkpoint", DATA / "checkpoint", "--json")
+    figures = json.loads(said.strip().splitlines()[-1])
+    assert figures["inversion_max_abs_error"] < 1e-4 and figures["edited_relative_error"] < 1e-3
+    assert set(figures) == {
+        "inversion_max_abs_error", "edited_relative_error", "mask_disagreement", "seconds", "attention_bytes",
+    }  # fmt: skip
+    assert "is no case file" in engine("verify", DATA / "checkpoint/model_index.json", "--checkpoint", DATA, code=1)
+
+
+def test_doctor_names_a_broken_checkpoint(tmp_path):
+    said = subprocess.run(
+        [sys.executable, "-m", "engine", "doctor", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert said.returncode == 1 and "lacks model_index.json" in said.stdout

@@ -1,0 +1,133 @@
+"""The editor on the tiny checkpoint: sizes, alpha, notes, cancelling, refusals."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.editing import EditError
+from engine.geometry import Geometry
+from protocol.settings import EditSettings, Window, apply_preset
+
+
+def clip(frames=3, height=48, width=64, channels=3):
+    generator = np.random.default_rng(0)
+    return generator.integers(0, 256, (frames, height, width, channels), dtype=np.uint8)
+
+
+def settings(**changes):
+    changes = {"steps": 3} | changes
+    return apply_preset("attribute", "a red cube on grass", "a blue cube on grass", **changes)
+
+
+def test_frames_come_back_in_number_size_and_order(editor):
+    result = editor.edit(clip(), settings(mask_words=("cube", "grass")))
+    assert result.frames.shape == (3, 48, 64, 3) and result.frames.dtype == np.uint8
+    assert {word: mask.shape for word, mask in result.masks.items()} == {"cube": (3, 48, 64), "grass": (3, 48, 64)}
+    assert all(mask.max() > 200 for mask in result.masks.values())
+    assert result.notes == []
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 91), (91, 37), (1, 1), (64, 256)])
+def test_any_size_and_alpha_survive(editor, height, width):
+    frames = clip(1, height, width, 4)
+    result = editor.edit(frames, settings(steps=1))
+    assert result.frames.shape == frames.shape
+    assert np.array_equal(result.frames[..., 3], frames[..., 3])
+
+
+def test_the_same_edit_gives_the_same_frames(editor):
+    first, second = (editor.edit(clip(), settings()).frames for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(keys=("first", "-1")),
+        dict(normalization="clip"),
+        dict(guidance=1.0),
+        dict(cross_mode="replace", blend_source=("cube",), blend_target=("cube",), blend_latents=True),
+        dict(word_windows={"blue": Window(0.2, 0.9)}, self_window=Window(0.0, 0.0), cross_window=Window(0.0, 0.0)),
+    ],
+)
+def test_every_setting_runs(editor, changes):
+    assert editor.edit(clip(2), settings(steps=6, **changes)).frames.shape == (2, 48, 64, 3)
+
+
+def test_progress_only_rises_and_ends_at_one(editor):
+    seen = []
+    editor.edit(clip(), settings(), seen.append)
+    fractions = [progress.fraction for progress in seen]
+    assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == pytest.approx(1)
+    assert list(dict.fromkeys(progress.stage for progress in seen)) == ["encode", "invert", "edit", "decode"]
+
+
+def test_an_exception_in_the_report_ends_the_edit_at_that_step(editor):
+    class Stop(Exception):
+        pass
+
+    seen = []
+
+    def report(progress):
+        seen.append(progress)
+        if progress.stage == "edit" and progress.step == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        editor.edit(clip(), settings(steps=20), report)
+    assert (seen[-1].stage, seen[-1].step) == ("edit", 1)
+    editor.edit(clip(1), settings(steps=1))
+
+
+def test_a_clip_that_does_not_fit_is_refused_with_the_range_that_would(editor):
+    endless = np.broadcast_to(np.zeros((1, 48, 64, 3), np.uint8), (10**7, 48, 64, 3))
+    with pytest.raises(EditError, match=r"need about .* GiB.* Edit at most \d+ frames at a time") as caught:
+        editor.edit(endless, settings())
+    assert caught.value.code == "memory"
+
+
+def test_the_estimate_of_memory_is_above_what_is_used(editor):
+    """Measured by the allocator's own count over one call with all rows."""
+    from engine.editing import bytes_per_frame
+    from engine.fatezero.attention import EMPTY, SOURCE, TARGET, Call
+
+    geometry = editor.geometry(clip(4))
+    width, height = (side // editor.checkpoint.factor for side in geometry.padded)
+    x, prompt = torch.zeros(4, 4, height, width), torch.zeros(77, editor.unet.unet.config.cross_attention_dim)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        editor.unet([x] * 3, 1, [prompt] * 3, Call((SOURCE, EMPTY, TARGET), 4))
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    assert 0 < peak <= 4 * bytes_per_frame(editor.checkpoint, geometry)
+
+
+def test_words_that_were_cut_and_a_replace_that_became_refine_are_noted(editor):
+    long = settings().source + " and" * 90
+    result = editor.edit(clip(1), settings(steps=1, cross_mode="replace"))
+    assert result.notes == []
+    request = apply_preset("attribute", long, "a blue cube", steps=1, cross_mode="replace")
+    notes = editor.edit(clip(1), request).notes
+    assert "these words were cut: and and" in notes[0] and "aligned (refine) instead" in notes[1]
+
+
+def test_bad_frames_and_settings_are_refused_in_words(editor):
+    with pytest.raises(EditError, match="8 bits"):
+        editor.edit(clip().astype(np.float32), settings())
+    with pytest.raises(EditError, match="between 1 and 1000"):
+        editor.edit(clip(), EditSettings(source="a", target="b", steps=1001))
+
+
+@pytest.mark.parametrize("size", [(128, 128), (1920, 1080), (1080, 1920), (33, 77), (3000, 100)])
+def test_geometry_keeps_aspect_and_returns_the_size(size):
+    geometry = Geometry.fit(*size, area=128 * 128, step=32)
+    assert all(side % 32 == 0 for side in geometry.padded)
+    assert all(inner <= outer for inner, outer in zip(geometry.content, geometry.padded))
+    scale = [content / frame for content, frame in zip(geometry.content, size)]
+    assert abs(scale[0] - scale[1]) <= 1.0 / min(size), "no more than a pixel's rounding"
+    frames = np.full((2, size[1], size[0], 3), 90, np.uint8)
+    shown = geometry.to_model(frames)
+    assert tuple(shown.shape) == (2, 3, geometry.padded[1], geometry.padded[0])
+    assert np.array_equal(geometry.to_frames(shown), frames)

@@ -1,0 +1,171 @@
+"""The fused ways against the explicit ones that the paper writes down."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from engine.fatezero.attention import (
+    EMPTY,
+    SOURCE,
+    TARGET,
+    Call,
+    CrossAttention,
+    CrossEdit,
+    Layer,
+    SelfAttention,
+    key_frames,
+)
+from engine.fatezero.masks import soft_mask
+from engine.fatezero.method import Blend, EditPlan, TemporalSettings, edit, invert
+from engine.fatezero.normalization import ClipGroupNorm
+from engine.fatezero.profile import Profile
+from engine.fatezero.schedule import Schedule
+from engine.fatezero.unet import FateZeroUNet
+from engine.models.checkpoint import load
+
+FRAMES, HEADS, PIXELS, WIDTH, TOKENS = 3, 2, 20, 8, 11
+LAYER = Layer(level=1, injects=True, gives_mask=True, anchored=True)
+
+
+def random(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def probabilities(query, key):
+    return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
+
+
+def test_cross_attention_is_edited_as_with_explicit_maps():
+    take, keep = random(TOKENS, TOKENS).abs(), random(TOKENS).abs()
+    call = Call((SOURCE, EMPTY, TARGET), FRAMES, cross=CrossEdit(take, keep))
+    query, key, value = (
+        random(9, HEADS, PIXELS, WIDTH),
+        random(9, HEADS, TOKENS, WIDTH),
+        random(9, HEADS, TOKENS, WIDTH),
+    )
+    out = CrossAttention(LAYER, [call]).attend(call, query, key, value)
+    maps = probabilities(query, key)
+    new = maps[:3] @ take + maps[6:] * keep
+    torch.testing.assert_close(out, torch.cat([maps[:6] @ value[:6], new @ value[6:]]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_self_attention_is_injected_as_with_explicit_maps(masked):
+    mask = random(FRAMES, PIXELS) > 0
+    call = Call(
+        (SOURCE, TARGET), FRAMES, inject_self=True, mask=(lambda level: mask) if masked else None, keys=("mid",)
+    )
+    query, key, value = (random(6, HEADS, PIXELS, WIDTH) + offset for offset in range(3))
+    out = SelfAttention(LAYER, [call]).attend(call, query, key, value)
+    anchored = [1, 1, 1, 4, 4, 4]
+    maps, values = probabilities(query, key[anchored]), value[anchored]
+    keep_own = mask[:, None, :, None] if masked else torch.zeros(1, dtype=torch.bool)
+    expected = torch.where(keep_own, maps[3:] @ values[3:], maps[:3] @ values[3:])
+    torch.testing.assert_close(out, torch.cat([maps[:3] @ values[:3], expected]), rtol=1e-4, atol=1e-5)
+
+
+def test_gathered_maps_are_the_mean_over_heads_and_layers():
+    call = Call((SOURCE,), FRAMES, gather=SOURCE, layers_with_maps=2)
+    pairs = [(random(FRAMES, HEADS, PIXELS, WIDTH) * scale, random(FRAMES, HEADS, TOKENS, WIDTH)) for scale in (1, 2)]
+    for query, key in pairs:
+        call.add_map(query, key)
+    expected = sum(probabilities(query, key).mean(1) for query, key in pairs) / 2
+    torch.testing.assert_close(call.maps, expected)
+
+
+def test_key_frames_are_clamped_to_the_clip():
+    assert key_frames(("mid", "first", "last", "-1", "+2"), 4) == [
+        [1, 1, 1, 1],
+        [0, 0, 0, 0],
+        [3, 3, 3, 3],
+        [0, 0, 1, 2],
+        [2, 3, 3, 3],
+    ]
+
+
+def test_pooled_normalisation_sees_the_whole_clip_of_a_row():
+    norm, x = torch.nn.GroupNorm(2, 4), random(6, 4, 5, 5)
+    call = Call((EMPTY, TARGET), 3, pooled_norm=True)
+    rows = x.unflatten(0, (2, 3)).transpose(1, 2)
+    expected = functional.group_norm(rows, 2, norm.weight, norm.bias).transpose(1, 2).flatten(0, 1)
+    torch.testing.assert_close(ClipGroupNorm(norm, [call])(x), expected)
+    torch.testing.assert_close(ClipGroupNorm(norm, [replace(call, pooled_norm=False)])(x), norm(x))
+
+
+def test_a_mask_is_highest_at_its_words_strongest_place():
+    maps = torch.zeros(1, 16, 5)
+    maps[0, 5, 2] = 0.5
+    mask = soft_mask(maps, [2], (4, 4), (8, 8))
+    assert mask.max() == 1 and mask[0, 0, :6, :6].min() == 1 and mask[0, 0, 6:].max() == 0
+
+
+def test_without_a_calls_wishes_the_unet_computes_what_it_did(model, unet, read, embedding):
+    """The doors are neutral: processors and norms in place, a plain call equals the untouched checkpoint's."""
+    plain = load("tests/data/checkpoint", torch.device("cpu"), torch.float32).unet
+    x, prompt = random(2, 4, 16, 16), embedding(read("a red cube on grass"))
+    with torch.no_grad():
+        expected = plain(x, 500, encoder_hidden_states=prompt.expand(2, -1, -1)).sample
+    (actual,) = unet([x], 500, [prompt], Call((TARGET,), 2))
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+class Edit:
+    """A small edit on the tiny checkpoint, run whole or in parts."""
+
+    steps = 5
+
+    def __init__(self, model, unet, read, embedding):
+        self.unet = unet
+        self.schedule = Schedule.from_config(model.scheduler_config, self.steps)
+        self.source, self.target = read("a silver jeep on a road"), read("a red jeep on a road")
+        self.embeddings = {
+            "source": embedding(self.source),
+            "empty": embedding(read("")),
+            "target": embedding(self.target),
+        }
+        self.temporal = TemporalSettings()
+        self.latents = random(3, 4, 16, 16)
+        *_, self.inversion = invert(
+            unet, self.schedule, self.latents, self.source, self.embeddings["source"], self.temporal
+        )
+
+    def run(self, resume=None, **changes):
+        plan = EditPlan(self.source, self.target, **({"self_window": (0.0, 0.8)} | changes))
+        return list(edit(self.unet, self.schedule, self.inversion, plan, self.embeddings, self.temporal, resume))
+
+
+@pytest.fixture(scope="module")
+def small_edit(model, unet, read, embedding):
+    return Edit(model, unet, read, embedding)
+
+
+def test_an_edit_goes_on_from_any_step(small_edit):
+    blend = Blend(("jeep",), ("jeep",), 0.4, latents=True)
+    whole = small_edit.run(blend=blend)
+    for k in range(len(whole) - 1):
+        assert torch.equal(small_edit.run(resume=whole[k], blend=blend)[-1].latents, whole[-1].latents)
+
+
+def test_a_mask_of_everything_is_the_edits_own_attention(small_edit):
+    free = small_edit.run(self_window=(0.0, 0.0))[-1].latents
+    everywhere = small_edit.run(blend=Blend(("jeep",), threshold=-1.0))[-1].latents
+    nowhere = small_edit.run(blend=Blend(("jeep",), threshold=1.0))[-1].latents
+    injected = small_edit.run()[-1].latents
+    torch.testing.assert_close(everywhere, free, rtol=1e-4, atol=1e-4)
+    assert torch.equal(nowhere, injected)
+    assert (injected - free).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_comes_near(model, read, embedding, small_edit, dtype):
+    half = load("tests/data/checkpoint", torch.device("cpu"), dtype)
+    unet = FateZeroUNet(half.unet, Profile())
+    x = small_edit.latents
+    cross = EditPlan(small_edit.source, small_edit.target).cross_edits(5, torch.empty(0, dtype=dtype))[0]
+    outputs = []
+    for net, edit_of in ((small_edit.unet, CrossEdit(cross.take.float(), cross.keep.float())), (unet, cross)):
+        call = Call((SOURCE, EMPTY, TARGET), 3, keys=("mid",), cross=edit_of, inject_self=True, gather=TARGET)
+        outputs.append(net([x] * 3, 500, [small_edit.embeddings[row] for row in call.rows], call)[-1].float())
+    assert float((outputs[0] - outputs[1]).norm() / outputs[0].norm()) < (0.05 if dtype is torch.bfloat16 else 0.01)
