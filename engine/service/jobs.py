@@ -15,7 +15,7 @@ from protocol.settings import SettingsError, check
 
 from . import pipes
 from .journal import Journal
-from .store import Store
+from .store import Store, cannot_store
 from .workers import FromWorker, Worker
 
 _TOO_EARLY = 0.02
@@ -53,7 +53,7 @@ class Jobs:
             )
         self._check(work)
         if missing := self._store.missing(work.frames):
-            self._worker = self._worker or self._start_worker()  # it loads its modules during the upload
+            self._ready_worker()  # it loads its modules during the upload
             return missing
         self._journal.add(work)
         self._announce(self.status(work.job_id))
@@ -96,8 +96,11 @@ class Jobs:
         if work is None:
             return
         self._running, self._started = JobStatus(job_id=work.job_id, state="running"), time.monotonic()
-        self._worker = self._worker or self._start_worker()
-        self._worker.send(work)
+        try:
+            self._ready_worker().send(work)
+        except ProtocolError as error:
+            self._end(state="failed", error=Failure(error.code, error.sentence, error.remedy))
+            return
         self._announce(self._running)
 
     def receive(self, received: FromWorker) -> None:
@@ -130,6 +133,14 @@ class Jobs:
         """End the worker; its job starts anew with the next engine."""
         if self._worker:
             self._worker.end()
+
+    def _ready_worker(self) -> Worker:
+        """The worker, started if there is none; `ProtocolError` where it cannot be."""
+        try:
+            self._worker = self._worker or self._start_worker()
+        except OSError as error:
+            raise cannot_store(error) from error
+        return self._worker
 
     def _check(self, work: pipes.Work) -> None:
         try:

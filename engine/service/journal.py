@@ -34,7 +34,7 @@ class Journal:
     """The jobs in an SQLite file; a method that changes something returns once that is on disk.
 
     A job is `queued` here until it has ended: that it runs is not noted, so that one which ran when the engine ended
-    is found waiting again. A full disk raises `ProtocolError('disk-full')` and changes nothing.
+    is found waiting again. A full disk raises `ProtocolError` with code `disk-full` or `cannot-write`, and changes nothing.
     """
 
     def __init__(self, path: Path):
@@ -103,8 +103,9 @@ class Journal:
         try:
             self._database.execute(statement, values)
         except sqlite3.OperationalError as error:
+            code = "disk-full" if error.sqlite_errorcode == sqlite3.SQLITE_FULL else "cannot-write"
             raise ProtocolError(
-                "disk-full",
+                code,
                 f"The engine cannot write its journal ({error}).",
-                "Make room on the disk that holds the engine's folder.",
+                "Make room on the disk that holds the engine's folder, and check that it may be written to.",
             ) from error

@@ -123,7 +123,9 @@ class Server:
         )
 
     def _start_worker(self) -> Worker:
-        return Worker(self._home, self._options, self._inbox.post)
+        worker = Worker(self._home, self._options, self._inbox.post)
+        log.info("worker %d started", worker.pid)
+        return worker
 
     def _serve(self) -> None:
         """Answer what clients have sent, a few messages at most."""
@@ -258,6 +260,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 1
         undo.callback(server.close)
+        signal.set_wakeup_fd(inbox.writer.fileno(), warn_on_full_buffer=False)
+        undo.callback(signal.set_wakeup_fd, -1)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.stop)
         if options.exit_with_parent:

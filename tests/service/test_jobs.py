@@ -1,0 +1,236 @@
+"""Jobs on a real engine with a tiny checkpoint: the whole way, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from protocol import limits
+from protocol.errors import ProtocolError
+from tests.service.harness import PATIENCE, finished, wait_until
+
+
+def pixels(path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_frames_go_there_and_come_back_edited(connection, settings, clip, tmp_path):
+    frames = clip(3, 48, 32)
+    sent, received = [], []
+    status = connection.submit("trip", settings(), frames, on_sent=lambda *now: sent.append(now))
+    assert status.state in ("queued", "running")
+    assert sent == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    status = finished(connection, "trip")
+    assert status.state == "done", status.error
+    assert status.fraction == 1.0
+    assert {"read", "load", "encode", "invert", "edit", "decode", "write"} <= status.timings.keys()
+    assert all(seconds >= 0 for seconds in status.timings.values())
+    fetched = connection.fetch("trip", tmp_path / "out", on_received=lambda *now: received.append(now))
+    assert received[0] == (0, 6) and received[-1] == (6, 6)
+    assert [path.name for path in fetched.frames] == ["00001.png", "00002.png", "00003.png"]
+    for source, edited, mask in zip(frames, fetched.frames, fetched.masks["ball"], strict=True):
+        assert pixels(edited).shape == (32, 48, 3)
+        assert pixels(mask).shape == (32, 48)
+        assert not np.array_equal(pixels(edited), pixels(source))
+    times = [path.stat().st_mtime_ns for path in fetched.frames]
+    again = connection.fetch("trip", tmp_path / "out")
+    assert again == fetched
+    assert [path.stat().st_mtime_ns for path in again.frames] == times
+
+
+def test_events_tell_of_the_steps(connection, settings, clip):
+    connection.events()
+    connection.submit("events", settings(steps=3), clip(2))
+    seen = []
+
+    def ended():
+        seen.extend(status for status in connection.events() if status.job_id == "events")
+        return seen and seen[-1].final
+
+    wait_until(ended, "the last event")
+    assert seen[0].state == "queued"
+    assert seen[-1].state == "done"
+    assert not seen[-1].frames
+    assert {(status.stage, status.step, status.steps) for status in seen} >= {("invert", 3, 3), ("edit", 3, 3)}
+    fractions = [status.fraction for status in seen]
+    assert fractions == sorted(fractions)
+    assert any(status.seconds_left is not None for status in seen)
+
+
+def test_submitting_again_finds_the_same_job(connection, settings, clip, tmp_path):
+    frames = clip(2)
+    for _ in range(3):
+        connection.submit("again", settings(), frames)
+    first = finished(connection, "again")
+    sent = []
+    assert connection.submit("again", settings(), frames, on_sent=lambda *now: sent.append(now)) == first
+    assert not sent
+    assert [status.job_id for status in connection.jobs()].count("again") == 1
+    with pytest.raises(ProtocolError) as refused:
+        connection.submit("again", settings(steps=3), frames)
+    assert refused.value.code == "job-differs"
+
+
+def test_frames_are_uploaded_once(connection, settings, clip):
+    sent = []
+    connection.submit("first", settings(), clip(3))
+    connection.submit("longer", settings(), clip(4), on_sent=lambda *now: sent.append(now))
+    assert sent == [(3, 4), (4, 4)], "only its last frame is new"
+    for job_id in ("first", "longer"):
+        connection.cancel(job_id)
+
+
+def test_alpha_comes_back_as_it_was(connection, settings, clip, tmp_path):
+    frames = clip(2, 40, 24, "RGBA")
+    connection.submit("alpha", settings(), frames)
+    assert finished(connection, "alpha").state == "done"
+    for source, edited in zip(frames, connection.fetch("alpha", tmp_path / "out").frames, strict=True):
+        assert np.array_equal(pixels(edited)[..., 3], pixels(source)[..., 3])
+
+
+def test_cancelling_ends_a_job_at_its_next_step(connection, clip, start_endless):
+    start_endless(connection, "stop")
+    at = connection.cancel("stop")
+    connection.events()
+    status = finished(connection, "stop")
+    assert status.state == "cancelled"
+    assert connection.cancel("stop") == status
+    later = [event for event in connection.events() if event.state == "running"]
+    assert len(later) < 20, f"{len(later)} steps after the cancelling at step {at.step}"
+
+
+def test_a_waiting_job_is_cancelled_at_once(connection, settings, clip, start_endless):
+    frames = clip(2)
+    start_endless(connection, "before", frames)
+    connection.submit("waiting", settings(), frames)
+    assert connection.status("waiting").state == "queued"
+    assert connection.cancel("waiting").state == "cancelled"
+    connection.cancel("before")
+    assert finished(connection, "before").state == "cancelled"
+    assert connection.status("waiting").state == "cancelled"
+
+
+def test_the_engine_answers_while_the_worker_computes(connection, clip, start_endless):
+    start_endless(connection, "busy", clip(8))
+    times = sorted(connection.ping(timeout=PATIENCE) for _ in range(50))
+    connection.cancel("busy")
+    assert times[25] < 0.25
+    assert finished(connection, "busy").state == "cancelled"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+def test_a_killed_worker_costs_one_job_only(shared_engine, settings, connection, clip, start_endless):
+    frames = clip(2)
+    start_endless(connection, "killed", frames)
+    connection.submit("next", settings(), frames)
+    os.kill(shared_engine.workers()[-1], signal.SIGKILL)
+    status = finished(connection, "killed")
+    assert (status.state, status.error.code) == ("failed", "worker-died")
+    assert "signal 9" in status.error.sentence and status.error.remedy
+    assert finished(connection, "next").state == "done"
+    assert not shared_engine.leftovers()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        (dict(source=" "), "bad-settings"),
+        (dict(steps=0), "bad-settings"),
+        (dict(guidance=float("nan")), "bad-settings"),
+        (dict(blend_source=("sky",)), "bad-settings"),
+        (dict(mask_words=("ball",) * 17), "over-limit"),
+        (dict(source="a ball " * 10_000), "over-limit"),
+    ],
+    ids=["empty prompt", "no steps", "no number", "unknown word", "masks", "long prompt"],
+)
+def test_settings_are_refused_before_any_upload(connection, settings, clip, changes, code):
+    sent = []
+    wrong = msgspec.structs.replace(settings(), **changes)
+    with pytest.raises(ProtocolError) as refused:
+        connection.submit("refused", wrong, clip(1, seed=99), on_sent=lambda *now: sent.append(now))
+    assert refused.value.code == code
+    assert not sent
+    with pytest.raises(ProtocolError) as refused:
+        connection.status("refused")
+    assert refused.value.code == "no-such-job"
+
+
+def test_a_checkpoint_that_is_not_there_fails_the_job(connection, settings, clip, tmp_path):
+    connection.submit("nowhere", settings(model=str(tmp_path / "nowhere")), clip(1))
+    status = finished(connection, "nowhere")
+    assert status.state == "failed"
+    assert "nowhere" in status.error.sentence and status.error.remedy
+
+
+def sixteen_bit(path):
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(path)
+
+
+def truncated(path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def other_size(path):
+    Image.new("RGB", (20, 20)).save(path)
+
+
+def no_png(path):
+    path.write_bytes(b"GIF89a" + bytes(100))
+
+
+def header_only(path):
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (sixteen_bit, "sixteen-bit"),
+        (truncated, "damaged-frame"),
+        (header_only, "damaged-frame"),
+        (other_size, "sizes-differ"),
+        (no_png, "not-png"),
+    ],
+)
+def test_a_bad_frame_is_named(connection, settings, clip, spoil, code):
+    frames = clip(2, 64, 64)
+    spoil(frames[1])
+    connection.submit(f"bad-{code}-{spoil.__name__}", settings(), frames)
+    status = finished(connection, f"bad-{code}-{spoil.__name__}")
+    assert (status.state, status.error.code) == ("failed", code)
+    assert "Frame 2" in status.error.sentence and status.error.remedy
+
+
+def test_greys_and_palettes_are_taken(connection, settings, tmp_path):
+    paths = [tmp_path / "1.png", tmp_path / "2.png"]
+    Image.new("L", (32, 32), 100).save(paths[0])
+    Image.new("P", (32, 32), 3).save(paths[1])
+    connection.submit("grey", settings(), paths)
+    assert finished(connection, "grey").state == "done"
+    fetched = connection.fetch("grey", tmp_path / "out")
+    assert [pixels(path).shape for path in fetched.frames] == [(32, 32, 3)] * 2
+
+
+def test_what_is_not_there_is_said(connection, settings, clip, tmp_path, start_endless):
+    frames = clip(1)
+    with pytest.raises(ProtocolError) as refused:
+        connection.fetch("unknown", tmp_path)
+    assert refused.value.code == "no-such-job"
+    with pytest.raises(ProtocolError) as refused:
+        connection.submit("lost", settings(), [*frames, tmp_path / "lost.png"])
+    assert refused.value.code == "cannot-read"
+    start_endless(connection, "unfinished", frames)
+    with pytest.raises(ProtocolError) as refused:
+        connection.fetch("unfinished", tmp_path)
+    assert refused.value.code == "not-done"
+    connection.cancel("unfinished")
+    with pytest.raises(ProtocolError) as refused:
+        connection.submit("long", settings(), frames * (limits.MAX_FRAMES + 1))
+    assert refused.value.code == "over-limit"

@@ -1,0 +1,127 @@
+"""Ends that nobody asked for: killed servers, vanished parents, full disks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from protocol import endpoint
+from protocol.errors import ProtocolError
+from tests.service.harness import PATIENCE, finished
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, limits and mounts of Unix")
+
+
+def test_a_killed_server_forgets_no_job(start_engine, start_endless, settings, clip, tmp_path):
+    frames = clip(2)
+    first = start_engine()
+    with first.connect() as connection:
+        start_endless(connection, "running", frames)
+        connection.submit("waiting", settings(), frames)
+        start = connection.submit("cancelled", settings(), frames)
+        assert start.state == "queued"
+        connection.cancel("cancelled")
+        first.end(signal.SIGKILL)
+        with pytest.raises(ProtocolError) as lost:
+            connection.status("running")
+        assert lost.value.code == "connection-lost" and lost.value.remedy
+    with pytest.raises(ProtocolError) as stale:
+        endpoint.read(first.home)
+    assert stale.value.code == "no-engine"
+
+    second = start_engine()
+    assert not second.leftovers()
+    with second.connect() as connection:
+        states = {status.job_id: status.state for status in connection.jobs()}
+        assert states == {"running": "running", "waiting": "queued", "cancelled": "cancelled"}
+        assert connection.submit("waiting", settings(), frames).state == "queued"
+        connection.cancel("running")
+        assert finished(connection, "running").state == "cancelled"
+        assert finished(connection, "waiting").state == "done"
+        assert len(connection.fetch("waiting", tmp_path / "out").frames) == 2
+    assert second.end(signal.SIGTERM) == 0
+
+    third = start_engine()
+    with third.connect() as connection:
+        assert connection.status("waiting").state == "done"
+        assert len(connection.fetch("waiting", tmp_path / "again").frames) == 2
+
+
+def test_a_vanished_parent_takes_server_and_worker_along(start_engine, start_endless, tmp_path):
+    engine = start_engine(tmp_path / "home", "--exit-with-parent")
+    with engine.connect() as connection:
+        start_endless(connection, "busy")
+    assert len(engine.workers()) == 1
+    engine.process.stdin.close()
+    assert engine.ended() == 0
+    assert not engine.leftovers()
+
+
+LIMIT = 512 * 1024
+SMALL_FILES = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT}, {LIMIT}))"
+"""No file may grow over the limit, as if the disk ended there."""
+
+
+def test_files_that_may_not_grow_fail_their_request_only(start_engine, settings, clip, tmp_path):
+    engine = start_engine(tmp_path / "home", before=SMALL_FILES)
+    noise = clip(1, 512, 512)
+    assert noise[0].stat().st_size > LIMIT
+    plain = clip(1, 1280, 1280, flat=True)
+    assert plain[0].stat().st_size < LIMIT
+    with engine.connect() as connection:
+        with pytest.raises(ProtocolError) as refused:
+            connection.submit("upload", settings(), noise)
+        assert refused.value.code == "disk-full" and refused.value.remedy
+        assert not engine.leftovers()
+        connection.submit("result", settings(), plain)
+        status = finished(connection, "result")
+        assert (status.state, status.error and status.error.code) == ("failed", "disk-full")
+        assert not engine.leftovers()
+        connection.submit("small", settings(), clip(1))
+        assert finished(connection, "small").state == "done"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of few megabytes."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(path)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a disk")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_full_disk_loses_nothing(small_disk, start_engine, settings, clip):
+    engine = start_engine(small_disk / "home")
+    frames = clip(1)
+    with engine.connect() as connection:
+        connection.submit("before", settings(), frames)
+        assert finished(connection, "before").state == "done"
+        filler = small_disk / "filler"
+        with open(filler, "wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(os.urandom(4096))
+        with pytest.raises(ProtocolError) as refused:
+            connection.submit("upload", settings(), clip(1, 256, 256))
+        assert refused.value.code == "disk-full"
+        for number in range(100):  # the journal has room inside its file for a few
+            try:
+                connection.submit(f"full-{number}", settings(), frames)
+            except ProtocolError as error:
+                assert error.code == "disk-full" and error.remedy
+                break
+        else:
+            raise AssertionError("the disk is not full")
+        assert connection.ping(timeout=PATIENCE) < PATIENCE
+        filler.unlink()
+        connection.submit("after", settings(), frames)
+        assert finished(connection, "after").state == "done"
+        assert connection.status("before").state == "done"
+    assert not engine.leftovers()
+    assert engine.end(signal.SIGTERM) == 0

@@ -1,0 +1,98 @@
+"""The blob store: a name is given to whole, verified bytes only."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from engine.service import store as stores
+from engine.service.store import Store
+from protocol import limits
+from protocol.errors import ProtocolError
+from protocol.messages import Missing
+
+
+def name_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path)
+    yield store
+    store.close()
+    assert list((tmp_path / "partial").iterdir()) == []
+
+
+def test_chunks_become_a_blob(store):
+    name = name_of(b"one two three")
+    assert store.missing([name, name]) == [Missing(name, 0)]
+    assert store.upload(name, 13, 0, b"one ") == 4
+    assert store.missing([name]) == [Missing(name, 4)]
+    assert store.upload(name, 13, 4, memoryview(b"two three")) == 13
+    assert store.missing([name]) == []
+    assert store.chunk(name, 0) == (b"one two three", 13)
+    assert store.chunk(name, 8) == (b"three", 13)
+    assert store.upload(name, 13, 0, b"one ") == 13, "a repeated chunk is harmless"
+
+
+def test_a_chunk_out_of_place_changes_nothing(store):
+    name = name_of(b"abcdef")
+    assert store.upload(name, 6, 3, b"def") == 0
+    assert store.upload(name, 6, 0, b"abc") == 3
+    assert store.upload(name, 6, 0, b"abc") == 3
+    assert store.upload(name, 6, 5, b"f") == 3
+    assert store.upload(name, 6, 3, b"def") == 6
+
+
+@pytest.mark.parametrize("chunk", [b"", b"more than four"])
+def test_a_chunk_that_does_not_fit_is_refused(store, chunk):
+    with pytest.raises(ProtocolError) as refused:
+        store.upload("0" * 64, 4, 0, chunk)
+    assert refused.value.code == "malformed"
+
+
+def test_a_blob_over_the_limit_is_refused_at_its_first_chunk(store):
+    with pytest.raises(ProtocolError) as refused:
+        store.upload("0" * 64, limits.MAX_BLOB_BYTES + 1, 0, b"x")
+    assert refused.value.code == "over-limit"
+
+
+def test_other_bytes_than_announced_are_refused_and_may_be_sent_again(store):
+    name = name_of(b"right")
+    with pytest.raises(ProtocolError) as refused:
+        store.upload(name, 5, 0, b"wrong")
+    assert refused.value.code == "digest-mismatch"
+    assert store.upload(name, 5, 0, b"right") == 5
+
+
+def test_half_uploads_are_bounded(store, tmp_path):
+    for number in range(stores.MAX_UPLOADS + 10):
+        store.upload(f"{number:064x}", 2, 0, b"x")
+    assert len(list((tmp_path / "partial").iterdir())) == stores.MAX_UPLOADS
+    assert store.missing([f"{0:064x}"]) == [Missing(f"{0:064x}", 0)]
+
+
+def test_results_are_named_by_their_bytes(store):
+    assert store.put(b"a result") == store.put(b"a result") == name_of(b"a result")
+    assert store.chunk(name_of(b"a result"), 0) == (b"a result", 8)
+
+
+def test_bytes_that_are_not_there_are_refused(store):
+    name = store.put(b"abc")
+    with pytest.raises(ProtocolError) as refused:
+        store.chunk(name, 3)
+    assert refused.value.code == "malformed"
+    with pytest.raises(ProtocolError) as refused:
+        store.chunk("0" * 64, 0)
+    assert refused.value.code == "no-such-blob"
+
+
+def test_what_a_process_left_half_written_is_swept(store, tmp_path):
+    for name in ("result-1", "upload-1"):
+        (tmp_path / "partial" / name).touch()
+    store.sweep("result-*")
+    assert [path.name for path in (tmp_path / "partial").iterdir()] == ["upload-1"]
+    Store(tmp_path).sweep()
+    assert list((tmp_path / "partial").iterdir()) == []
