@@ -1,0 +1,63 @@
+"""What differs between Blender 4.2 and 5.2: the only module that knows versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+_PATH_TEMPLATES = bpy.app.version >= (4, 5, 0)
+"""Since 4.5 braces in an output path name variables."""
+
+
+def strips(container) -> bpy.types.bpy_prop_collection:
+    """The strips of a sequence editor or a meta strip (`sequences` until 4.3)."""
+    return container.strips if hasattr(container, "strips") else container.sequences
+
+
+def all_strips(editor) -> bpy.types.bpy_prop_collection:
+    """The strips of a sequence editor and of all its metas (`sequences_all` until 4.3)."""
+    return editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all
+
+
+def sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene:
+    """The scene that the sequencer shows; since 5.0 a workspace may name one that is not the window's."""
+    return getattr(context, "sequencer_scene", None) or context.scene
+
+
+def left_handle(strip) -> int:
+    """First frame of the strip, handles applied (`frame_final_start` until 5.0)."""
+    return strip.left_handle if hasattr(strip, "left_handle") else strip.frame_final_start
+
+
+def right_handle(strip) -> int:
+    """First frame after the strip, handles applied (`frame_final_end` until 5.0)."""
+    return strip.right_handle if hasattr(strip, "right_handle") else strip.frame_final_end
+
+
+def set_handles(strip, left: int, right: int) -> None:
+    """Put the strip's handles at these frames."""
+    if hasattr(strip, "left_handle"):
+        strip.left_handle, strip.right_handle = left, right
+    else:
+        strip.frame_final_start, strip.frame_final_end = left, right
+
+
+def content_start(strip) -> float:
+    """Frame at which the untrimmed content begins (`frame_start` until 5.0)."""
+    return strip.content_start if hasattr(strip, "content_start") else strip.frame_start
+
+
+def use_png(image_settings: bpy.types.ImageFormatSettings) -> None:
+    """Set the format to 8-bit PNG with alpha; since 5.0 the kind of media comes first."""
+    if hasattr(image_settings, "media_type"):
+        image_settings.media_type = "IMAGE"
+    image_settings.file_format = "PNG"
+    image_settings.color_mode = "RGBA"
+    image_settings.color_depth = "8"
+
+
+def output_path(path: Path) -> str:
+    """`path` as a value for `render.filepath` that Blender takes literally, but for `#`."""
+    text = str(path)
+    return text.replace("{", "{{").replace("}", "}}") if _PATH_TEMPLATES else text

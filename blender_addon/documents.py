@@ -1,0 +1,81 @@
+"""Which file is open, and whether Blender has time: kept up to date by Blender's own handlers."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+from bpy.app.handlers import persistent
+
+from .trouble import Trouble
+
+_loads = itertools.count(1)
+_generation = 0
+_saving = False
+
+
+@dataclass(frozen=True)
+class Document:
+    """A saved .blend as it was open at some moment."""
+
+    generation: int
+    saved_as: Path
+
+    @property
+    def path(self) -> Path:
+        """Where it is now: `Save As` may have moved it, opening another file has not."""
+        return Path(bpy.data.filepath) if self.generation == _generation and bpy.data.filepath else self.saved_as
+
+    def is_open(self) -> bool:
+        """Whether it is still, or again, what Blender shows."""
+        return self.generation == _generation or Path(bpy.data.filepath or ".") == self.saved_as
+
+
+def current() -> Document:
+    """The open document; `Trouble` where it has never been saved."""
+    if not bpy.data.filepath:
+        raise Trouble("This project has not been saved yet.", "Save it first: the result is kept beside it.")
+    return Document(_generation, Path(bpy.data.filepath))
+
+
+def occupied() -> bool:
+    """Whether Blender renders or saves just now, so that its data had better be left alone."""
+    return _saving or bpy.app.is_job_running("RENDER")
+
+
+@persistent
+def _loaded(*_) -> None:
+    global _generation
+    _generation = next(_loads)
+
+
+@persistent
+def _save_begins(*_) -> None:
+    global _saving
+    _saving = True
+
+
+@persistent
+def _save_ended(*_) -> None:
+    global _saving
+    _saving = False
+
+
+_HANDLERS = {
+    "load_post": _loaded,
+    "save_pre": _save_begins,
+    "save_post": _save_ended,
+    "save_post_fail": _save_ended,
+}
+
+
+def register() -> None:
+    for name, handler in _HANDLERS.items():
+        getattr(bpy.app.handlers, name).append(handler)
+
+
+def unregister() -> None:
+    for name, handler in _HANDLERS.items():
+        getattr(bpy.app.handlers, name).remove(handler)

@@ -1,0 +1,153 @@
+"""A strip as the user sees it, as PNG files: one frame rendered at a time, and the user's scenes left as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import bpy
+
+from . import compat, strips
+from .trouble import Trouble
+
+COPY_NAME = "FateZero Export"
+PNG_END = b"IEND\xaeB`\x82"
+"""What every whole PNG file ends with."""
+
+
+class Export:
+    """The frames of one strip on their way into `folder`, as `00001.png` and so on.
+
+    Each frame is rendered from a copy of the scene that lives for that frame only: an undo step, a save or a crash
+    between two frames never meets it.
+    """
+
+    def __init__(self, source: strips.Source, folder: Path):
+        """`folder` is made; `Trouble` where it cannot be."""
+        self.source, self.folder = source, folder
+        self.frames: list[Path] = []
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise _cannot_write(folder, error.strerror) from error
+
+    @property
+    def complete(self) -> bool:
+        """Whether all frames are there."""
+        return len(self.frames) == self.source.count
+
+    def render_next(self) -> None:
+        """Render the next frame; `Trouble` where the strip is gone or changed, or the frame cannot be written."""
+        strip = strips.find(self.source)
+        if strip is None:
+            raise Trouble(
+                "'{name}' was deleted before all of it was exported.", "Undo that and edit it again.",
+                name=self.source.name,
+            )  # fmt: skip
+        first = compat.left_handle(strip)
+        if compat.right_handle(strip) - first != self.source.count:
+            raise Trouble("'{name}' was trimmed while it was exported.", "Edit it again.", name=strip.name)
+        path = self.folder / f"{len(self.frames) + 1:05}.png"
+        render(strip, first + len(self.frames), path)
+        self.frames.append(path)
+
+    def discard(self) -> None:
+        """Remove everything that was exported."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def render(strip, frame: int, path: Path) -> None:
+    """Write the strip alone, as it looks at `frame` of its scene, to the PNG file `path`."""
+    with _copy(strip) as scene:
+        scene.frame_start = scene.frame_end = frame
+        scene.render.filepath = compat.output_path(path.parent / "frame_######")
+        written = Path(bpy.path.abspath(scene.render.frame_path(frame=frame)))
+        try:
+            bpy.ops.render.render(animation=True, scene=scene.name)
+        except RuntimeError as error:
+            raise _cannot_write(path.parent, str(error).strip()) from error
+    try:
+        if not written.read_bytes().endswith(PNG_END):
+            raise _cannot_write(path.parent, "a frame was cut off")
+        os.replace(written, path)
+    except OSError as error:
+        raise _cannot_write(path.parent, error.strerror) from error
+
+
+@contextlib.contextmanager
+def _copy(strip) -> Iterator[bpy.types.Scene]:
+    """A copy of the strip's scene that shows nothing but the strip, with colours left alone; removed afterwards."""
+    images = set(bpy.data.images)
+    scene = strip.id_data.copy()
+    try:
+        scene.name = COPY_NAME
+        _show_alone(scene, strip.name)
+        _set_output(scene)
+        yield scene
+    finally:
+        bpy.data.scenes.remove(scene)
+        for image in set(bpy.data.images) - images:  # the first render of a session makes 'Render Result'
+            bpy.data.images.remove(image)
+
+
+def _show_alone(scene: bpy.types.Scene, name: str) -> None:
+    """Mute every strip but the named one; the metas around it show it as it is, whole."""
+    strip = strips.named(scene, name)
+    first, end = compat.left_handle(strip), compat.right_handle(strip)
+    strip.blend_type = "ALPHA_OVER"  # other modes mix with what is below, and there is nothing below
+    inside, holder = strip, strips.container(strip)
+    while True:
+        for other in compat.strips(holder):
+            other.mute = other != inside
+        holder.channels[inside.channel].mute = False
+        if holder == scene.sequence_editor:
+            return
+        _make_plain(holder, first, end)
+        inside, holder = holder, strips.container(holder)
+
+
+def _make_plain(meta, first: int, end: int) -> None:
+    """Let the meta pass on what is in it: its own look comes on top of the result as it comes on top of the source."""
+    meta.blend_type, meta.blend_alpha = "ALPHA_OVER", 1.0
+    meta.use_flip_x = meta.use_flip_y = meta.use_reverse_frames = meta.use_deinterlace = False
+    meta.color_multiply, meta.color_saturation, meta.strobe = 1.0, 1.0, 1.0
+    for name in ("offset_x", "offset_y", "rotation"):
+        setattr(meta.transform, name, 0.0)
+    meta.transform.scale_x = meta.transform.scale_y = 1.0
+    for name in ("min_x", "max_x", "min_y", "max_y"):
+        setattr(meta.crop, name, 0)
+    for modifier in meta.modifiers:
+        modifier.mute = True
+    compat.set_handles(meta, min(first, compat.left_handle(meta)), max(end, compat.right_handle(meta)))
+
+
+def _set_output(scene: bpy.types.Scene) -> None:
+    """What comes out is what goes in: 8-bit PNG with alpha, the whole frame, no view on the colours, nothing drawn in."""
+    render, view = scene.render, scene.view_settings
+    compat.use_png(render.image_settings)
+    render.image_settings.color_management = "FOLLOW_SCENE"
+    scene.display_settings.display_device = "sRGB"
+    view.view_transform, view.look = "Standard", "None"
+    view.exposure, view.gamma, view.use_curve_mapping = 0.0, 1.0, False
+    render.dither_intensity = 0.0
+    render.use_sequencer, render.use_compositing = True, False
+    render.resolution_percentage = 100
+    render.use_border = render.use_multiview = render.use_stamp = False
+    render.use_file_extension, render.use_overwrite, render.use_placeholder = True, True, False
+    render.frame_map_old = render.frame_map_new = 100
+    scene.frame_step = 1
+    for name in render.bl_rna.properties.keys():
+        if name.startswith("use_stamp_"):  # the time of the rendering would make equal frames different files
+            setattr(render, name, False)
+
+
+def _cannot_write(folder: Path, reason: str) -> Trouble:
+    return Trouble(
+        "The frames cannot be written to {folder}: {reason}.",
+        "Make room on that disk and edit the strip again.",
+        folder=folder,
+        reason=reason.rstrip("."),
+    )

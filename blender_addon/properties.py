@@ -1,0 +1,175 @@
+"""What the user sets for the next edit: kept with the scene, saved with the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.props import EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+
+from .protocol.settings import (
+    BUILTIN_MODEL,
+    PRESET_WEIGHT,
+    PRESETS,
+    EditSettings,
+    SettingsError,
+    Window,
+    apply_preset,
+    new_words,
+)
+from .trouble import Trouble, as_is
+
+_DEFAULTS = {field: getattr(EditSettings(source="", target=""), field) for field in ("steps", "guidance")}
+
+
+def _take_preset(settings: FATEZERO_PG_settings, _context) -> None:
+    """Set what the preset sets; the rest stays as the user has it."""
+    values = PRESETS[settings.preset]
+    settings.cross_end = values["cross_window"].end
+    settings.self_end = values["self_window"].end
+    settings.new_word_strength = PRESET_WEIGHT.get(settings.preset, 1.0)
+
+
+class FATEZERO_PG_settings(bpy.types.PropertyGroup):
+    """Prompts and settings of the next edit."""
+
+    source: StringProperty(
+        name="Source",
+        description="What is in the strip, in a few words that name every object to be changed or kept",
+        options=set(),
+    )
+    target: StringProperty(
+        name="Target",
+        description="What shall be there instead: the same words, but for those that change",
+        options=set(),
+    )
+    preset: EnumProperty(
+        name="Preset",
+        description="The kind of edit; choosing one sets the settings below",
+        items=[
+            ("style", "Style", "Change how the whole picture is drawn, and keep what is in it"),
+            ("attribute", "Attribute", "Change colour, material or kind of an object, and keep its shape"),
+            ("shape", "Shape", "Change an object into one of another shape; both prompts need equally many words"),
+            ("reconstruct", "Reconstruct", "Change nothing: shows how well the model knows the clip"),
+        ],
+        default="attribute",
+        update=_take_preset,
+        options=set(),
+    )
+    steps: IntProperty(
+        name="Steps",
+        description="Denoising steps, there and back: more take longer and come closer to the source",
+        min=1,
+        max=1000,
+        soft_max=50,
+        default=_DEFAULTS["steps"],
+        options=set(),
+    )
+    guidance: FloatProperty(
+        name="Guidance",
+        description="How strongly the target prompt is followed; at 1 or less there is no guidance",
+        min=0.0,
+        max=50.0,
+        soft_max=15.0,
+        default=_DEFAULTS["guidance"],
+        options=set(),
+    )
+    cross_end: FloatProperty(
+        name="Keep Layout",
+        description="Part of the steps in which the words keep their places in the picture (cross-attention window)",
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        default=PRESETS["attribute"]["cross_window"].end,
+        options=set(),
+    )
+    self_end: FloatProperty(
+        name="Keep Structure",
+        description="Part of the steps in which shapes and motion are kept (self-attention window)",
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        default=PRESETS["attribute"]["self_window"].end,
+        options=set(),
+    )
+    new_word_strength: FloatProperty(
+        name="New Words",
+        description="Strength of the words that only the target prompt has; 1 is as it is",
+        min=0.0,
+        max=100.0,
+        soft_max=20.0,
+        default=PRESET_WEIGHT["attribute"],
+        options=set(),
+    )
+    blend_source: StringProperty(
+        name="Blend Words",
+        description="Words of the source prompt whose place in the picture may change its shape, parted by spaces. "
+        "Empty: those that the preset takes",
+        options=set(),
+    )
+    blend_target: StringProperty(
+        name="Become",
+        description="Words of the target prompt for the same place, parted by spaces. "
+        "Empty: those that the preset takes",
+        options=set(),
+    )
+    blend_threshold: FloatProperty(
+        name="Threshold",
+        description="How sure a place must be to belong to the blend words; lower takes more of the picture",
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        default=EditSettings(source="", target="").blend_threshold,
+        options=set(),
+    )
+    model: EnumProperty(
+        name="Model",
+        description="The model that makes the edit",
+        items=[
+            ("BUILTIN", "Built-in", "The small model that the engine brings with it"),
+            ("FOLDER", "Folder", "A Stable Diffusion 1.x checkpoint in a folder (diffusers layout)"),
+        ],
+        options=set(),
+    )
+    model_folder: StringProperty(
+        name="Folder",
+        description="The checkpoint's folder, on the machine that the engine runs on",
+        subtype="DIR_PATH",
+        options=set(),
+    )
+
+    def as_edit(self) -> EditSettings:
+        """The settings in the engine's words; `Trouble` for the first that no edit can be made with."""
+        changes = {
+            "steps": self.steps,
+            "guidance": round(self.guidance, 4),
+            "cross_window": Window(0.0, round(self.cross_end, 4)),
+            "self_window": Window(0.0, round(self.self_end, 4)),
+            "blend_threshold": round(self.blend_threshold, 4),
+            "model": self._model(),
+        }
+        if self.preset != "reconstruct":
+            weight = round(self.new_word_strength, 4)
+            changes["word_weights"] = {word: weight for word in new_words(self.source, self.target) if weight != 1.0}
+        for name in ("blend_source", "blend_target"):
+            if words := getattr(self, name).replace(",", " ").split():
+                changes[name] = tuple(words)
+        try:
+            return apply_preset(self.preset, self.source.strip(), self.target.strip(), **changes)
+        except SettingsError as error:
+            raise as_is(str(error)) from error
+
+    def _model(self) -> str:
+        if self.model == "BUILTIN":
+            return BUILTIN_MODEL
+        if not self.model_folder.strip():
+            raise Trouble("No model folder is chosen.", "Choose a checkpoint's folder, or the built-in model.")
+        return str(Path(bpy.path.abspath(self.model_folder)))
+
+
+def register() -> None:
+    bpy.types.Scene.fatezero = PointerProperty(type=FATEZERO_PG_settings)
+
+
+def unregister() -> None:
+    del bpy.types.Scene.fatezero

@@ -1,0 +1,42 @@
+"""What Blender is told of when the add-on is enabled, in order, and what it is told to forget."""
+
+from __future__ import annotations
+
+import atexit
+
+import bpy
+
+from . import documents, installer, jobs, operators, panels, preferences, properties
+
+CLASSES = (
+    properties.FATEZERO_PG_settings,
+    preferences.FATEZERO_AP_preferences,
+    *operators.CLASSES,
+    *panels.CLASSES,
+)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    properties.register()
+    documents.register()
+    jobs.remove_leftovers()
+    atexit.register(_end)  # `bpy` as a module ends without disabling its add-ons
+
+
+def unregister() -> None:
+    atexit.unregister(_end)
+    _end()
+    if bpy.app.timers.is_registered(jobs.tick):
+        bpy.app.timers.unregister(jobs.tick)
+    documents.unregister()
+    properties.unregister()
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)
+
+
+def _end() -> None:
+    jobs.session.close()
+    if installer.current:
+        installer.current.stop()

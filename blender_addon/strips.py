@@ -1,0 +1,208 @@
+"""Reading the sequencer: which strip is meant, whether it can be edited, and where it is now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+
+from . import compat
+from .protocol import limits
+from .trouble import Trouble
+
+PICTURELESS = {
+    "SOUND": "'{name}' is a sound strip, which has no picture.",
+    "TEXT": "'{name}' is a text strip, which has no picture to edit.",
+    "ADJUSTMENT": "'{name}' is an adjustment strip, which has no picture of its own.",
+    "MULTICAM": "'{name}' is a multicam strip, which only shows other strips.",
+}
+CHOOSE_ANOTHER = "Select a movie, image or scene strip instead."
+
+
+@dataclass(frozen=True)
+class Source:
+    """A strip to be edited, by names and numbers: it may move, change or vanish while it is being worked on."""
+
+    scene: str
+    name: str
+    kind: str
+    media: str
+    channel: int
+    first: int
+    """Frame at its left handle."""
+    count: int
+    """Frames between its handles."""
+    content_start: float
+    size: tuple[int, int]
+    """The project's width and height in pixels."""
+    fps: float
+
+
+def choose(context: bpy.types.Context, scene: str = "", strip: str = "") -> Source:
+    """The strip that those names name, or else the selected one; `Trouble` where there is none or it cannot be edited."""
+    found = bpy.data.scenes.get(scene) if scene else compat.sequencer_scene(context)
+    if found is None:
+        raise Trouble("There is no scene '{scene}'.", "Name one of this file's scenes.", scene=scene)
+    if strip:
+        chosen = named(found, strip)
+        if chosen is None:
+            raise Trouble("There is no strip '{strip}'.", "Select the strip to edit.", strip=strip)
+    else:
+        chosen = selected(found)
+        if chosen is None:
+            raise Trouble("No strip is selected.", "Select the strip to edit.")
+    check(found, chosen)
+    return describe(found, chosen)
+
+
+def selected(scene: bpy.types.Scene) -> bpy.types.Strip | None:
+    """The active strip if it is selected, else the only selected one."""
+    editor = scene.sequence_editor
+    if editor is None:
+        return None
+    if editor.active_strip and editor.active_strip.select:
+        return editor.active_strip
+    all_selected = [strip for strip in compat.all_strips(editor) if strip.select]
+    return all_selected[0] if len(all_selected) == 1 else None
+
+
+def named(scene: bpy.types.Scene, name: str) -> bpy.types.Strip | None:
+    """The strip of that name, wherever in a meta it is; names are unique within a scene."""
+    return compat.all_strips(scene.sequence_editor).get(name) if scene.sequence_editor else None
+
+
+def describe(scene: bpy.types.Scene, strip) -> Source:
+    """The strip as it is now."""
+    render = scene.render
+    left = compat.left_handle(strip)
+    return Source(
+        scene=scene.name,
+        name=strip.name,
+        kind=strip.type,
+        media="\n".join(str(path) for path in media(strip)),
+        channel=strip.channel,
+        first=left,
+        count=compat.right_handle(strip) - left,
+        content_start=compat.content_start(strip),
+        size=(render.resolution_x, render.resolution_y),
+        fps=render.fps / render.fps_base,
+    )
+
+
+def find(source: Source) -> bpy.types.Strip | None:
+    """The strip that `source` was taken from, if it is still there, moved or renamed as it may be."""
+    scene = bpy.data.scenes.get(source.scene)
+    if scene is None or scene.sequence_editor is None:
+        return None
+    strip = named(scene, source.name)
+    if strip is not None and strip.type == source.kind:
+        return strip
+    renamed = [
+        strip
+        for strip in compat.all_strips(scene.sequence_editor)
+        if strip.type == source.kind
+        and compat.left_handle(strip) == source.first
+        and strip.channel == source.channel
+        and "\n".join(str(path) for path in media(strip)) == source.media
+    ]
+    return renamed[0] if len(renamed) == 1 else None
+
+
+def check(scene: bpy.types.Scene, strip) -> None:
+    """Raise `Trouble` where the strip has no picture that could be edited."""
+    name = strip.name
+    if strip.type in PICTURELESS:
+        raise Trouble(PICTURELESS[strip.type], CHOOSE_ANOTHER, name=name)
+    if is_empty(strip):
+        raise Trouble("'{name}' is empty.", CHOOSE_ANOTHER, name=name)
+    for path in media(strip):
+        if not path.is_file():
+            raise Trouble(
+                "The file {path} of '{name}' is missing.",
+                "Put it back, or point the strip to where it is now (Strip, Inputs, Change Path/Files).",
+                path=path,
+                name=name,
+            )
+    first, last = compat.left_handle(strip), compat.right_handle(strip) - 1
+    if first < 0 or last > bpy.types.Scene.bl_rna.properties["frame_end"].hard_max:
+        raise Trouble(
+            "'{name}' reaches from frame {first} to {last}, and Blender renders no such frames.",
+            "Move it to frame 0 or later.",
+            name=name,
+            first=first,
+            last=last,
+        )
+    check_size(scene, last + 1 - first)
+
+
+def check_size(scene: bpy.types.Scene, count: int) -> None:
+    """Raise `Trouble` where the engine would not take so many frames of the project's size."""
+    width, height = scene.render.resolution_x, scene.render.resolution_y
+    most = min(limits.MAX_FRAMES, limits.MAX_CLIP_BYTES // (width * height * 4))
+    if max(width, height) > limits.MAX_FRAME_SIDE:
+        raise Trouble(
+            "The project is {width} x {height} pixels; the engine takes at most {side} on a side.",
+            "Lower the resolution in the output properties.",
+            width=width,
+            height=height,
+            side=limits.MAX_FRAME_SIDE,
+        )
+    if count > most:
+        raise Trouble(
+            "The strip has {count} frames; at this resolution the engine takes at most {most}.",
+            "Split the strip and edit a shorter part of it.",
+            count=count,
+            most=most,
+        )
+
+
+def is_empty(strip) -> bool:
+    """Whether there is nothing in the strip to look at."""
+    if compat.right_handle(strip) <= compat.left_handle(strip):
+        return True
+    if strip.type == "META":
+        return not compat.strips(strip)
+    if strip.type == "IMAGE":
+        return not strip.elements or not strip.elements[0].filename
+    part = {"SCENE": "scene", "MOVIECLIP": "clip", "MASK": "mask"}.get(strip.type)
+    return part is not None and getattr(strip, part, None) is None
+
+
+def media(strip) -> Iterator[Path]:
+    """The files that the strip shows, in order: absolute paths."""
+    library = strip.id_data.library
+    if strip.type == "MOVIE":
+        yield Path(bpy.path.abspath(strip.filepath, library=library))
+    elif strip.type == "IMAGE":
+        folder = bpy.path.abspath(strip.directory, library=library)
+        for element in strip.elements:
+            yield Path(os.path.join(folder, element.filename))
+    elif strip.type == "META":
+        for child in compat.strips(strip):
+            if not child.mute:
+                yield from media(child)
+
+
+def container(strip):
+    """What the strip lies in: a meta strip or the sequence editor. Both have `channels` and strips."""
+    return strip.parent_meta() or strip.id_data.sequence_editor
+
+
+def free_channel(holder, above: int, first: int, end: int) -> int:
+    """The lowest channel over `above` that is free from frame `first` to before `end`, not locked and not muted."""
+    taken = {
+        strip.channel
+        for strip in compat.strips(holder)
+        if compat.left_handle(strip) < end and compat.right_handle(strip) > first
+    }
+    for channel in range(above + 1, len(holder.channels)):
+        if channel not in taken and not holder.channels[channel].lock and not holder.channels[channel].mute:
+            return channel
+    raise Trouble(
+        "There is no free channel above channel {above}.",
+        "Free a channel over the strip's whole length.",
+        above=above,
+    )

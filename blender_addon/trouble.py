@@ -1,0 +1,28 @@
+"""What went wrong, in words for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Trouble(Exception):
+    """A sentence that says what is wrong and a `remedy` that says what to do; both may hold `{names}` of `values`.
+
+    They are kept apart from their values so that they can be translated when they are shown.
+    """
+
+    def __init__(self, sentence: str, remedy: str = "", **values: object):
+        super().__init__(sentence)
+        self._sentence, self._remedy, self._values = sentence, remedy, values
+
+    def told(self, translate: Callable[[str], str] = str) -> list[str]:
+        """The sentence and, where there is one, the remedy."""
+        return [translate(text).format(**self._values) for text in (self._sentence, self._remedy) if text]
+
+    def __str__(self) -> str:
+        return " ".join(self.told())
+
+
+def as_is(sentence: str, remedy: str = "") -> Trouble:
+    """Trouble in words that come from elsewhere, such as the engine."""
+    return Trouble("{sentence}", "{remedy}" if remedy else "", sentence=sentence, remedy=remedy)

@@ -1,0 +1,231 @@
+"""The real Blender with the real extension: staged as an installed one, in a user folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+import warnings
+import zlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECKPOINT = ROOT / "tests" / "data" / "checkpoint"
+"""A tiny random Stable Diffusion checkpoint: its edits mean nothing, but they are real edits and quick."""
+
+# Before bpy is imported: a folder with a space, a brace and a hash, as users have them.
+RESOURCES = Path(tempfile.mkdtemp(prefix="fatezero tests {1} #"))
+os.environ["BLENDER_USER_RESOURCES"] = str(RESOURCES)
+EXTENSION = RESOURCES / "extensions" / "user_default" / "fatezero_vse"
+MODULE = "bl_ext.user_default.fatezero_vse"
+
+IGNORED = shutil.ignore_patterns("__pycache__")
+shutil.copytree(ROOT / "blender_addon", EXTENSION, ignore=IGNORED)
+shutil.copytree(ROOT / "protocol", EXTENSION / "protocol", ignore=IGNORED)
+
+import bpy  # noqa: E402
+import numpy as np  # noqa: E402
+
+import addon_utils  # noqa: E402  (a module of Blender's)
+
+FRAMES, WIDTH, HEIGHT = 6, 64, 48
+
+
+def pytest_configure(config):
+    # Blender says so when a script uses what the next major version drops.
+    config.addinivalue_line("filterwarnings", "error::DeprecationWarning:bl_ext")
+    addon_utils.extensions_refresh()
+    assert addon_utils.enable(MODULE, default_set=True), f"{MODULE} cannot be enabled"
+    # The engine runs from the repository.
+    os.environ["PYTHONPATH"] = str(ROOT)
+
+
+def pytest_unconfigure():
+    addon_utils.disable(MODULE, default_set=True)
+    shutil.rmtree(RESOURCES, ignore_errors=True)
+
+
+class Addon:
+    """The add-on's modules as Blender has loaded them: `addon.jobs` and so on."""
+
+    def __getattr__(self, name: str):
+        return importlib.import_module(f"{MODULE}.{name}")
+
+
+@pytest.fixture(scope="session")
+def addon() -> Addon:
+    return Addon()
+
+
+@pytest.fixture(scope="session")
+def engine_python() -> Path:
+    """The interpreter that has the engine's packages."""
+    named = os.environ.get("FATEZERO_ENGINE_PYTHON")
+    assert named, "FATEZERO_ENGINE_PYTHON must name the Python of the engine's environment (build.py test does so)"
+    return Path(named)
+
+
+@pytest.fixture
+def project(tmp_path: Path, addon: Addon) -> Project:
+    """A saved project with nothing in it; afterwards nothing may be left behind."""
+    with contextlib.suppress(RuntimeError):
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+    if not addon_utils.check(MODULE)[1]:
+        addon_utils.enable(MODULE, default_set=True)
+    addon.jobs.session.trouble = addon.jobs.session.job = None
+    made = Project(tmp_path / "project {x}")
+    yield made
+    session = addon.jobs.session
+    assert not session.busy
+    assert [scene.name for scene in bpy.data.scenes if "Export" in scene.name] == []
+    assert list(addon.jobs.exports_folder().iterdir()) == []
+    assert [path for path in tmp_path.rglob("*.part")] == []
+
+
+class Project:
+    """A saved .blend in a folder of its own, and what the tests do with it."""
+
+    def __init__(self, folder: Path, size: tuple[int, int] = (WIDTH, HEIGHT)):
+        self.folder = folder
+        self.folder.mkdir()
+        self.path = folder / "project.blend"
+        render = self.scene.render
+        render.resolution_x, render.resolution_y = size
+        render.fps = 24
+        self.scene.sequence_editor_create()
+        self.save()
+
+    @property
+    def scene(self):
+        return bpy.data.scenes[0]
+
+    @property
+    def editor(self):
+        return self.scene.sequence_editor
+
+    @property
+    def strips(self):
+        return self.editor.strips if hasattr(self.editor, "strips") else self.editor.sequences
+
+    @property
+    def all_strips(self):
+        return self.editor.strips_all if hasattr(self.editor, "strips_all") else self.editor.sequences_all
+
+    def save(self, path: Path | None = None) -> None:
+        bpy.ops.wm.save_as_mainfile(filepath=str(path or self.path), check_existing=False)
+
+    def image_strip(self, name="clip", count=FRAMES, channel=1, start=10, size=(WIDTH, HEIGHT), alpha=False, seed=1):
+        """An image sequence of random pixels as a strip; its frames lie in `media/<name>`."""
+        folder = self.folder / "media" / name
+        folder.mkdir(parents=True)
+        for number, pixels in enumerate(random_frames(count, size, alpha, seed), start=1):
+            write_png(folder / f"{number:03}.png", pixels)
+        return self.add_images(sorted(folder.iterdir()), name, channel, start)
+
+    def add_images(self, paths, name="clip", channel=1, start=10, within=None):
+        collection = self.strips if within is None else children(within)
+        strip = collection.new_image(name=name, filepath=str(paths[0]), channel=channel, frame_start=start)
+        for path in paths[1:]:
+            strip.elements.append(path.name)
+        return strip
+
+    def select(self, strip) -> None:
+        for other in self.all_strips:
+            other.select = other == strip
+        self.editor.active_strip = strip
+
+    def effect(self, kind: str, name: str, channel: int, start: int, end: int, *inputs, within=None):
+        collection = self.strips if within is None else children(within)
+        length = {"length": end - start} if bpy.app.version >= (5, 0, 0) else {"frame_end": end}
+        word = "input" if hasattr(self.editor, "strips") else "seq"
+        inputs = {f"{word}{number}": strip for number, strip in enumerate(inputs, start=1)}
+        return collection.new_effect(name=name, type=kind, channel=channel, frame_start=start, **length, **inputs)
+
+    def prompts(self, source="a red ball", target="a blue ball", **settings) -> None:
+        """Fill the panel for an edit of three steps with the tiny checkpoint."""
+        values = {"source": source, "target": target, "steps": 3, "model": "FOLDER", "model_folder": str(CHECKPOINT)}
+        for name, value in (values | settings).items():
+            setattr(self.scene.fatezero, name, value)
+
+    def snapshot(self) -> list[str]:
+        """Everything that the file's scenes say, line by line, to compare."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # all properties are read, old ones too
+            scenes = {scene.name: dump(scene) for scene in bpy.data.scenes}
+        return json.dumps(scenes, indent=1, default=str).splitlines()
+
+    def result_files(self) -> list[str]:
+        """What lies in the results' folder, hidden things too."""
+        return sorted(str(path.relative_to(self.folder)) for path in (self.folder / "fatezero").rglob("*"))
+
+
+def children(meta):
+    return meta.strips if hasattr(meta, "strips") else meta.sequences
+
+
+def random_frames(count: int, size: tuple[int, int], alpha: bool, seed: int) -> list[np.ndarray]:
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, size[1], size[0], 4), dtype=np.uint8)
+    if alpha:
+        pixels[..., 3] = np.where(pixels[..., 3] < 128, 0, 255)
+        pixels[pixels[..., 3] == 0] = 0  # colours under nothing are nobody's
+    else:
+        pixels[..., 3] = 255
+    return list(pixels)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W, 4) uint8 as a PNG file."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file's pixels as Blender reads them: (H, W, 4) uint8, top row first."""
+    image = bpy.data.images.load(str(path))
+    try:
+        image.alpha_mode = "CHANNEL_PACKED"
+        pixels = np.empty(len(image.pixels), dtype=np.float32)
+        image.pixels.foreach_get(pixels)
+        width, height = image.size
+        return np.rint(pixels.reshape(height, width, 4)[::-1] * 255).astype(np.uint8)
+    finally:
+        bpy.data.images.remove(image)
+
+
+OWNED = ("render", "image_settings", "view_settings", "display_settings", "sequencer_colorspace_settings", "fatezero")
+OWNED += ("sequence_editor", "transform", "crop", "strips", "sequences", "elements", "channels", "modifiers")
+"""What a scene's snapshot looks into; not the caches and engines that other parts of Blender hang on it."""
+
+
+def dump(value) -> dict:
+    """All properties of an RNA value and of what it owns."""
+    found = {}
+    for prop in value.bl_rna.properties:
+        name = prop.identifier
+        if prop.type == "POINTER":
+            item = getattr(value, name) if name in OWNED else None
+            found[name] = dump(item) if item else None
+        elif prop.type == "COLLECTION":
+            found[name] = [dump(item) for item in getattr(value, name)] if name in OWNED else None
+        else:
+            item = getattr(value, name)
+            found[name] = list(item) if getattr(prop, "is_array", False) else item
+    return found
+
+
+def said(error: pytest.ExceptionInfo) -> str:
+    """What a failed operator told the user."""
+    return str(error.value).removeprefix("Error: ").strip()

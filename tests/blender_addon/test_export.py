@@ -1,0 +1,150 @@
+"""What leaves Blender is what the user sees, and the user's scene does not notice."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, random_frames, read_image
+
+
+@pytest.fixture
+def export(addon, project, tmp_path):
+    """Export a strip whole, into a folder that is not the add-on's own."""
+
+    def run(strip) -> list[np.ndarray]:
+        source = addon.strips.describe(project.scene, strip)
+        exporting = addon.export.Export(source, tmp_path / "exported {y}")
+        before = project.snapshot()
+        images = [image.name for image in bpy.data.images]
+        while not exporting.complete:
+            exporting.render_next()
+        assert project.snapshot() == before
+        assert [image.name for image in bpy.data.images] == images
+        assert [path.name for path in exporting.frames] == [f"{n:05}.png" for n in range(1, source.count + 1)]
+        assert sorted(exporting.folder.iterdir()) == exporting.frames
+        frames = [read_image(path) for path in exporting.frames]
+        exporting.discard()
+        assert not exporting.folder.exists()
+        return frames
+
+    return run
+
+
+def same(left, right) -> bool:
+    return len(left) == len(right) and all(np.array_equal(a, b) for a, b in zip(left, right))
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_an_image_sequence_comes_back_byte_exact(project, export, alpha):
+    strip = project.image_strip(alpha=alpha)
+    assert same(export(strip), random_frames(FRAMES, (WIDTH, HEIGHT), alpha, 1))
+
+
+def test_the_projects_look_is_not_baked_in(project, export):
+    scene = project.scene
+    scene.view_settings.view_transform, scene.view_settings.exposure = "AgX", 1.5
+    scene.render.dither_intensity = 2.0
+    scene.render.resolution_percentage = 50
+    scene.render.use_stamp = True
+    scene.render.image_settings.file_format = "JPEG"
+    scene.render.use_border, scene.render.border_max_x = True, 0.5
+    scene.render.frame_map_new = 200
+    scene.frame_step, scene.frame_start, scene.frame_end = 3, 12, 13
+    assert same(export(project.image_strip()), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1))
+
+
+def test_only_the_strip_is_shown(project, export):
+    strip = project.image_strip(channel=2)
+    for channel, name in ((1, "below"), (3, "above")):
+        project.image_strip(name, channel=channel, seed=channel + 1)
+    project.effect("COLOR", "cover", 5, 1, 40)
+    project.effect("ADJUSTMENT", "tint", 6, 1, 40)
+    strip.mute = True
+    project.editor.channels[2].mute = True
+    assert same(export(strip), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1))
+
+
+def test_trims_come_as_seen(addon, project, export):
+    strip = project.image_strip()
+    addon.compat.set_handles(strip, 12, 15)
+    assert same(export(strip), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1)[2:5])
+
+
+def test_transforms_come_as_seen(project, export):
+    strip = project.image_strip(count=1)
+    strip.transform.offset_x = 10
+    strip.crop.max_x = 20
+    (frame,) = export(strip)
+    (source,) = random_frames(1, (WIDTH, HEIGHT), False, 1)
+    assert np.array_equal(frame[:, 10:-10], source[:, :-20])
+    assert not frame[:, :10].any() and not frame[:, -10:].any()
+
+
+def test_flips_come_as_seen(project, export):
+    strip = project.image_strip(count=1)
+    strip.use_flip_x = True
+    assert np.array_equal(export(strip)[0], random_frames(1, (WIDTH, HEIGHT), False, 1)[0][:, ::-1])
+
+
+def test_speed_comes_as_seen(addon, project, export):
+    strip = project.image_strip()
+    strip.use_reverse_frames = True
+    assert same(export(strip), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1)[::-1])
+
+
+def test_an_effect_is_exported_with_what_it_works_on(project, export):
+    strip = project.image_strip()
+    effect = project.effect("GAUSSIAN_BLUR", "blur", 2, 10, 10 + FRAMES, strip)
+    effect.size_x = effect.size_y = 4.0
+    blurred = export(effect)
+    sources = random_frames(FRAMES, (WIDTH, HEIGHT), False, 1)
+    assert len(blurred) == FRAMES
+    for frame, source in zip(blurred, sources):
+        assert frame[..., :3].std() < source[..., :3].std() / 2
+        assert abs(float(frame[..., :3].mean()) - float(source[..., :3].mean())) < 12
+
+
+@pytest.fixture
+def nested(addon, project):
+    """A meta strip and the image strip in it, from frame 20 on."""
+    strip = project.image_strip("within", channel=1, start=20)
+    meta = project.strips.new_meta(name="meta", channel=3, frame_start=20)
+    strip.move_to_meta(meta)
+    for each in (strip, meta):  # from the inside out, as Blender counts a meta's frames
+        addon.compat.set_handles(each, 20, 20 + FRAMES)
+    return meta, strip
+
+
+def test_a_strip_in_a_meta_comes_as_it_is_within(addon, project, export, nested):
+    meta, strip = nested
+    project.effect("COLOR", "cover", 5, 15, 30, within=meta)
+    meta.transform.scale_x, meta.blend_alpha = 0.5, 0.3
+    addon.compat.set_handles(meta, 21, 24)
+    assert same(export(strip), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1))
+
+
+def test_a_meta_comes_as_seen(export, nested):
+    assert same(export(nested[0]), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1))
+
+
+def test_opacity_is_kept_as_alpha(project, export):
+    strip = project.image_strip(count=1)
+    strip.blend_alpha = 0.5
+    (frame,) = export(strip)
+    assert abs(int(frame[0, 0, 3]) - 128) <= 1
+
+
+@pytest.mark.parametrize("size", [(63, 47), (17, 200)])
+def test_odd_sizes_and_aspects(project, export, size):
+    project.scene.render.resolution_x, project.scene.render.resolution_y = size
+    strip = project.image_strip(size=size, count=2)
+    assert same(export(strip), random_frames(2, size, False, 1))
+
+
+def test_equal_frames_are_equal_files(addon, project, tmp_path):
+    strip = project.image_strip(count=1)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        addon.export.render(strip, 10, tmp_path / name / "frame.png")
+    assert (tmp_path / "a" / "frame.png").read_bytes() == (tmp_path / "b" / "frame.png").read_bytes()
