@@ -138,8 +138,8 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         options=set(),
     )
 
-    def as_edit(self) -> EditSettings:
-        """The settings in the engine's words; `Trouble` for the first that no edit can be made with."""
+    def as_edit(self, **more) -> EditSettings:
+        """The settings in the engine's words, `more` of them on top; `Trouble` for the first that cannot be used."""
         changes = {
             "steps": self.steps,
             "guidance": round(self.guidance, 4),
@@ -155,7 +155,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
             if words := getattr(self, name).replace(",", " ").split():
                 changes[name] = tuple(words)
         try:
-            return apply_preset(self.preset, self.source.strip(), self.target.strip(), **changes)
+            return apply_preset(self.preset, self.source.strip(), self.target.strip(), **changes | more)
         except SettingsError as error:
             raise as_is(str(error)) from error
 

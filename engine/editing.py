@@ -91,6 +91,14 @@ class Editor:
             ) from error
         return EditResult(np.concatenate([result, frames[..., 3:]], axis=-1), masks, notes_on(plan))
 
+    def autoencode(self, frames: np.ndarray) -> np.ndarray:
+        """(F, H, W, 3) uint8 through the autoencoder and back: the best that any edit can keep of them."""
+        geometry = self.geometry(frames)
+        chunks = (frames[k : k + PICTURES_AT_ONCE] for k in range(0, len(frames), PICTURES_AT_ONCE))
+        return np.concatenate(
+            [geometry.to_frames(self._decode(self._encode(geometry.to_model(chunk)))) for chunk in chunks]
+        )
+
     def geometry(self, frames: np.ndarray) -> Geometry:
         """How frames of this size are shown to the model."""
         if frames.ndim != 4 or frames.shape[-1] not in (3, 4) or frames.dtype != np.uint8 or not len(frames):
