@@ -30,6 +30,9 @@ def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code. Arguments that build.py does not know go on to the program it runs."""
     parser = command_line()
     options, extra = parser.parse_known_args(arguments)
+    if extra[:1] == ["--"]:
+        # It tells build.py's options from the program's, as in `world -- --help`.
+        extra = extra[1:]
     if extra and not options.passes_on:
         parser.error(f"{options.command} takes no {' '.join(extra)}")
     try:

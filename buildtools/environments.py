@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,7 +206,10 @@ NO_PACKAGE = re.compile(
 def explain(output: str, what: str, log: Path) -> Stop:
     """The one sentence for a failed step, from what it printed."""
     if NO_DISK.search(output):
-        return Stop(f"The disk is full: make room under {BUILD} and run the same command again; it goes on from here.")
+        return Stop(
+            f"The disk is full: make room for {BUILD} and for temporary files ({tempfile.gettempdir()}) and run the same "
+            "command again; it goes on from here."
+        )
     if NO_NETWORK.search(output):
         return Stop(
             f"The package index cannot be reached (while installing {what}): check the network or the proxy and run the "

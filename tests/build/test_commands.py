@@ -39,6 +39,14 @@ def test_verify_passes_arguments_output_and_exit_code(tmp_path, monkeypatch, cap
     assert err == "Setting up.\n"
 
 
+def test_two_dashes_pass_on_what_buildpy_knows_itself(monkeypatch):
+    passed = []
+    monkeypatch.setattr(commands, "bpy_package", lambda version: commands.Host("none", [], []))
+    monkeypatch.setattr(commands.Host, "run", lambda host, arguments: passed.append(arguments) or 0)
+    assert commands.main(["world", "--", "--help"]) == 0
+    assert passed == [["-m", "benchmarks.world", "--help"]]
+
+
 def test_a_stop_is_one_sentence(monkeypatch, capsys):
     def stop(cpu):
         raise Stop("Make room.")

@@ -101,7 +101,7 @@ def test_no_disk_space(build, monkeypatch):
 
 def test_disk_that_fills_up_while_installing(tmp_path):
     output = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
-    assert str(environments.explain(output, "torch", tmp_path / "log")).startswith("The disk is full: make room under")
+    assert str(environments.explain(output, "torch", tmp_path / "log")).startswith("The disk is full: make room for")
 
 
 def test_missing_system_library_names_its_packages(build, tmp_path):
