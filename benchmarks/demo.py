@@ -28,13 +28,13 @@ sys.path.insert(0, str(ROOT))
 RESOURCES = Path(os.environ.setdefault("BLENDER_USER_RESOURCES", tempfile.mkdtemp(prefix="fatezero-demo-")))
 os.environ["PYTHONPATH"] = str(ROOT)
 
-import bpy  # noqa: E402
-import numpy as np  # noqa: E402
+import addon_utils
+import bpy
+import numpy as np
 
-import addon_utils  # noqa: E402  (a module of Blender's)
-from benchmarks.world.compose import compose, load_passes, object_mask  # noqa: E402
-from benchmarks.world.render import render_passes  # noqa: E402
-from benchmarks.world.spec import Camera, Scene, Thing, allowed_colours, caption  # noqa: E402
+from benchmarks.world.compose import compose, load_passes, object_mask
+from benchmarks.world.render import render_passes
+from benchmarks.world.spec import Camera, Scene, Thing, allowed_colours, caption
 
 ADDON = "bl_ext.user_default.fatezero_vse"
 SIDE, RATE = 128, 8
