@@ -32,7 +32,7 @@ MAX_QUEUED_JOBS = 64
 MAX_JOBS_LISTED = 200
 """The newest ones, in one answer."""
 MAX_CLIENTS = 64
-"""Clients that are told of events; the one that was silent longest makes room."""
+"""Clients that are told of events; the one that said hello longest ago makes room."""
 MAX_EVENTS_KEPT = 256
 """By a client that does not ask for them; the oldest make room."""
 MAX_MESSAGES_WAITING = 16

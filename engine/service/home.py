@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import BinaryIO
 
 from engine.errors import EditError
 
 MAX_LOG_BYTES = 1024 * 1024
-"""Of the worker's log; a longer one is put aside when a worker starts."""
+"""Of each log; a longer one is put aside as the one before."""
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class Home:
@@ -43,7 +47,11 @@ class Home:
         """Let another engine have the folder."""
         os.close(self._lock)
 
-    def worker_log(self):
+    def server_log(self) -> logging.Handler:
+        """A handler that writes the server's log."""
+        return RotatingFileHandler(self.logs / "engine.log", maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
+
+    def worker_log(self) -> BinaryIO:
         """The worker's log, open for appending bytes."""
         path = self.logs / "worker.log"
         if path.exists() and path.stat().st_size > MAX_LOG_BYTES:

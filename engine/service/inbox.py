@@ -1,4 +1,4 @@
-"""How threads and signals wake the server's loop, on every platform: a queue beside a socket pair that can be polled."""
+"""How threads and signals wake the server's loop on every platform: a queue beside a socket that can be polled."""
 
 from __future__ import annotations
 

@@ -167,7 +167,10 @@ class Jobs:
             )
 
     def _report(self, report: pipes.Reported) -> None:
-        elapsed, fraction = time.monotonic() - self._started, report.fraction
+        now, fraction = time.monotonic(), report.fraction
+        if not fraction:
+            self._started = now  # reading and loading say nothing about the steps to come
+        elapsed = now - self._started
         self._running = JobStatus(
             job_id=report.job_id,
             state="running",

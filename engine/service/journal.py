@@ -34,7 +34,7 @@ class Journal:
     """The jobs in an SQLite file; a method that changes something returns once that is on disk.
 
     A job is `queued` here until it has ended: that it runs is not noted, so that one which ran when the engine ended
-    is found waiting again. A full disk raises `ProtocolError` with code `disk-full` or `cannot-write`, and changes nothing.
+    is found waiting again. A full disk raises `ProtocolError` (`disk-full` or `cannot-write`) and changes nothing.
     """
 
     def __init__(self, path: Path):

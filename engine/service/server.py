@@ -24,12 +24,12 @@ from protocol.endpoint import Endpoint
 from protocol.errors import ProtocolError
 from protocol.settings import BUILTIN_MODEL
 
-from .home import Home
+from .home import LOG_FORMAT, Home
 from .inbox import Inbox
 from .jobs import Jobs
 from .journal import Journal
 from .pipes import Work
-from .store import Store
+from .store import Store, cannot_store
 from .workers import FromWorker, Worker, WorkerOptions
 
 LOOPBACK = "tcp://127.0.0.1"
@@ -58,6 +58,8 @@ class Server:
             self._jobs = Jobs(journal, self._store, self._start_worker, self._announce)
             undo.callback(self._store.close)
             undo.callback(self._jobs.close)
+            self._zap_loop = asyncio.SelectorEventLoop()  # for pyzmq's authenticator, which is written as a coroutine
+            undo.callback(self._zap_loop.close)
             self._context = zmq.Context()
             undo.callback(self._context.destroy, linger=LINGER_MILLISECONDS)
             self.endpoint = self._bind()
@@ -68,7 +70,6 @@ class Server:
     def close(self) -> None:
         """Take the endpoint file away, close the sockets, end the worker."""
         self._undo.close()
-        self._zap_loop.close()
 
     def stop(self, *_) -> None:
         """Make `run` return; from any thread or signal handler."""
@@ -140,7 +141,7 @@ class Server:
         try:
             self._socket.send_multipart([client, *wire.pack(message, *buffers)], zmq.NOBLOCK)
         except zmq.Again:
-            log.info("%s does not read; an answer was dropped, and it will ask again", self._name(client))
+            pass  # a client that does not read loses hints, and asks again for answers
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
@@ -159,7 +160,7 @@ class Server:
             number = packet.message.request
             message, *buffers = self._met(client, packet)
         except ProtocolError as error:
-            log.info("refused to %s: %s", self._name(client), error)
+            log.debug("refused to %s: %s", self._name(client), error)
             message = messages.Refusal(code=error.code, sentence=error.sentence, remedy=error.remedy)
             buffers = []
         except Exception as error:  # a fault in one request must not end the others' engine
@@ -248,16 +249,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin ends")
     options = parser.parse_args(argv)
     os.umask(0o077)  # prompts and frames are the user's alone
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     with contextlib.ExitStack() as undo:
         try:
             home = Home(options.home.absolute())
             undo.callback(home.close)
+            undo.callback(logging.shutdown)
+            logging.raiseExceptions = False  # a log that cannot be written must not end the engine
+            logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[home.server_log()], force=True)
             inbox = Inbox()
             undo.callback(inbox.close)
             server = Server(home, WorkerOptions(options.device, options.threads), inbox)
         except (EditError, ProtocolError) as error:
             print(error, file=sys.stderr)
+            return 1
+        except OSError as error:
+            print(cannot_store(error), file=sys.stderr)
             return 1
         undo.callback(server.close)
         signal.set_wakeup_fd(inbox.writer.fileno(), warn_on_full_buffer=False)
@@ -267,7 +273,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.exit_with_parent:
             threading.Thread(target=_watch_parent, args=[server.stop], daemon=True).start()
         print(f"Engine {engine.__version__} is ready at {server.endpoint.address}.", flush=True)
-        server.run()
+        try:
+            server.run()
+        except Exception:
+            log.exception("the server failed")  # whoever started it may not keep its stderr
+            raise
     return 0
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from protocol.connection import Connection
 from protocol.settings import EditSettings, apply_preset
+from tests.protocol.leaks import nothing_leaks  # noqa: F401  used by every test
 from tests.service.harness import PATIENCE, Engine, small_checkpoint, wait_until
 
 

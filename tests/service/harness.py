@@ -45,19 +45,17 @@ class Engine:
 
     def __init__(self, home: Path, *arguments: str, before: str = ""):
         self.home = home
-        self.log = home.parent / f"{home.name}.stderr"
+        self.log = home / "logs" / "engine.log"
         program = f"{before}\nimport sys\nfrom engine.service.server import main\nsys.exit(main())"
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", program, "--home", str(home), "--device", "cpu", "--threads", "1", *arguments],
-                cwd=REPOSITORY,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, "--home", str(home), "--device", "cpu", "--threads", "1", *arguments],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.ready = self.process.stdout.readline()
-        assert self.ready, f"the engine did not start: {self.log.read_text()}"
+        assert self.ready, "the engine did not start"
         self.endpoint = endpoint.read(home)
 
     def connect(self) -> Connection:

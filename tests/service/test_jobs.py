@@ -218,6 +218,20 @@ def test_greys_and_palettes_are_taken(connection, settings, tmp_path):
     assert [pixels(path).shape for path in fetched.frames] == [(32, 32, 3)] * 2
 
 
+def test_the_queue_is_bounded(connection, settings, clip, start_endless):
+    frames = clip(1)
+    start_endless(connection, "queue-0", frames)
+    ids = [f"queue-{number}" for number in range(limits.MAX_QUEUED_JOBS)]
+    for job_id in ids[1:]:
+        connection.submit(job_id, settings(), frames)
+    with pytest.raises(ProtocolError) as refused:
+        connection.submit("one-more", settings(), frames)
+    assert refused.value.code == "queue-full" and refused.value.remedy
+    for job_id in reversed(ids):
+        connection.cancel(job_id)
+    assert finished(connection, ids[0]).state == "cancelled"
+
+
 def test_what_is_not_there_is_said(connection, settings, clip, tmp_path, start_endless):
     frames = clip(1)
     with pytest.raises(ProtocolError) as refused:

@@ -11,7 +11,7 @@ import pytest
 
 from protocol import endpoint
 from protocol.errors import ProtocolError
-from tests.service.harness import PATIENCE, finished
+from tests.service.harness import PATIENCE, REPOSITORY, finished, gone, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, limits and mounts of Unix")
 
@@ -59,6 +59,24 @@ def test_a_vanished_parent_takes_server_and_worker_along(start_engine, start_end
     engine.process.stdin.close()
     assert engine.ended() == 0
     assert not engine.leftovers()
+
+
+def test_a_killed_parent_takes_the_engine_along(tmp_path):
+    """The parent gets no chance to say anything, as when Blender crashes."""
+    program = f"""
+import subprocess, sys, time
+command = [sys.executable, "-m", "engine.service.server", "--home", {str(tmp_path / "home")!r}, "--exit-with-parent"]
+with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as engine:
+    engine.stdout.readline()
+    print(engine.pid, flush=True)
+    time.sleep({PATIENCE})
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as parent:
+        pid = int(parent.stdout.readline())
+        assert not gone(pid)
+        parent.kill()
+    wait_until(lambda: gone(pid), "the engine's end")
+    assert not (tmp_path / "home" / endpoint.FILE_NAME).exists()
 
 
 LIMIT = 512 * 1024
@@ -119,6 +137,10 @@ def test_a_full_disk_loses_nothing(small_disk, start_engine, settings, clip):
         else:
             raise AssertionError("the disk is not full")
         assert connection.ping(timeout=PATIENCE) < PATIENCE
+        command = [sys.executable, "-m", "engine.service.server", "--home", str(small_disk / "other")]
+        other = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        assert other.returncode == 1
+        assert "disk" in other.stderr and "Traceback" not in other.stderr
         filler.unlink()
         connection.submit("after", settings(), frames)
         assert finished(connection, "after").state == "done"

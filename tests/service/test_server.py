@@ -150,8 +150,8 @@ def test_garbage_is_answered_and_harms_nobody(shared_engine):
             data[source.randrange(len(data))] = source.randrange(256)
             noise = [source.randbytes(source.randint(0, 40)) for _ in range(source.randint(0, 3))]
             answer = raw.ask(*source.choice([[bytes(data)], [bytes(data), *noise], noise or [b""]]))
-            assert isinstance(answer, (messages.Refusal, messages.Stopping)) is True, f"seed {seed}: {answer}"
-            assert getattr(answer, "code", "") != "engine-error", f"seed {seed}: {answer}"
+            assert isinstance(answer, messages.Refusal), f"seed {seed}: {answer}"
+            assert answer.code != "engine-error", f"seed {seed}: {answer}"
         host, port = shared_engine.endpoint.address.removeprefix("tcp://").split(":")
         for _ in range(20):
             with socket.create_connection((host, int(port))) as stranger, contextlib.suppress(OSError):
