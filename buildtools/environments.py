@@ -170,6 +170,7 @@ def make_venv(folder: Path, base: Path) -> None:
     if folder.exists() and output_of([str(python), "-m", "pip", "--version"]):
         return
     log = log_of(folder.name)
+    say("  making a virtual environment")
     try:
         run_logged([base, "-m", "venv", "--clear", folder], log)
     except StepFailed as failure:

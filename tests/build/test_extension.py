@@ -1,6 +1,9 @@
 """The extension's zips, built for real with the extension tool of a `bpy` package that is set up here."""
 
 import io
+import os
+import platform
+import subprocess
 import sys
 import tomllib
 import zipfile
@@ -13,7 +16,13 @@ from buildtools.console import Stop
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PLATFORMS = ("linux_x64", "macos_arm64", "macos_x64", "windows_x64")
+# How the names of the wheels of a platform begin and end after their Python's.
+PLATFORMS = {
+    "linux_x64": ("manylinux", ("_x86_64.whl",)),
+    "macos_arm64": ("macosx", ("_arm64.whl", "_universal2.whl")),
+    "macos_x64": ("macosx", ("_x86_64.whl", "_universal2.whl")),
+    "windows_x64": ("win", ("_amd64.whl",)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +48,19 @@ def manifest_of(archive):
 
 
 def test_one_zip_per_platform(zips):
-    assert tuple(sorted(zips)) == PLATFORMS
+    assert sorted(zips) == sorted(PLATFORMS)
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
-def test_zip_has_wheels_for_every_python_of_blender(zips, platform):
-    archive = zips[platform]
-    marks = {"linux_x64": ("x86_64", "many"), "windows_x64": ("win_amd64", "win")}
-    machine = marks.get(platform, ("universal2", "macos") if platform.startswith("macos") else None)
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_zip_has_wheels_for_every_python_of_blender(zips, name):
+    archive = zips[name]
     shipped = {name for name in archive.namelist() if name.startswith("wheels/")}
     # Blender reads the list that its tool narrowed to the platform.
     listed = manifest_of(archive)["build"]["generated"]["wheels"]
     assert {wheel.removeprefix("./") for wheel in listed} == shipped
-    assert set(manifest_of(archive)["build"]["generated"]["platforms"]) == {platform.replace("_", "-", 1)}
-    for wheel in shipped:
-        assert machine[1] in wheel
+    assert set(manifest_of(archive)["build"]["generated"]["platforms"]) == {name.replace("_", "-")}
+    begin, ends = PLATFORMS[name]
+    assert all(wheel.split("-")[-1].startswith(begin) and wheel.endswith(ends) for wheel in shipped)
     names = [wheel.removeprefix("wheels/").split("-") for wheel in shipped]
     msgspec = {(python, abi) for package, _, python, abi, _ in names if package == "msgspec"}
     assert msgspec == {("cp311", "cp311"), ("cp313", "cp313"), ("cp314", "cp314")}
@@ -62,15 +69,15 @@ def test_zip_has_wheels_for_every_python_of_blender(zips, platform):
     assert pyzmq == {("cp311", "cp311"), ("cp312", "abi3")}
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
-def test_zip_has_addon_protocol_and_engine(zips, platform):
-    names = set(zips[platform].namelist())
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_zip_has_addon_protocol_and_engine(zips, name):
+    names = set(zips[name].namelist())
     for folder, prefix in (("blender_addon", ""), ("protocol", "protocol/")):
         for path in (ROOT / folder).rglob("*.py"):
             assert prefix + path.relative_to(ROOT / folder).as_posix() in names
     assert "LICENSE" in names
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
-    requirements = zips[platform].read("requirements/engine.txt")
+    requirements = zips[name].read("requirements/engine.txt")
     assert requirements == (ROOT / "requirements" / "engine.txt").read_bytes()
 
 
@@ -95,6 +102,39 @@ def test_engine_wheel_is_whole(zips):
 
 def name_of_metadata(names):
     return next(name.split("/")[0] for name in names if ".dist-info/" in name)
+
+
+INSTALL = """
+import sys
+import bpy
+bpy.ops.wm.read_factory_settings(use_empty=True)
+bpy.ops.extensions.package_install_files(filepath=sys.argv[1], repo="user_default", enable_on_install=True)
+assert "bl_ext.user_default.fatezero_vse" in bpy.context.preferences.addons, "it is not enabled"
+assert hasattr(bpy.types, "FATEZERO_OT_edit_strip")
+"""
+
+
+def this_platform():
+    system = {"linux": "linux", "win32": "windows", "darwin": "macos"}[sys.platform]
+    return f"{system}_{'arm64' if platform.machine() in ('arm64', 'aarch64') else 'x64'}"
+
+
+def test_zip_installs_in_every_blender_that_is_set_up(zips, tmp_path):
+    """As a user installs it: Blender unpacks the wheels for its own Python and enables the add-on."""
+    for record in sorted(environments.BUILD.glob("host-*.json")):
+        python = environments.interpreter(environments.BUILD / record.stem)
+        if not environments.read_record(record.stem)["ready"]:
+            continue
+        user = tmp_path / record.stem
+        result = subprocess.run(
+            [python, "-c", INSTALL, zips[this_platform()].filename],
+            env=os.environ | {"BLENDER_USER_RESOURCES": str(user)},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, f"{record.stem}: {result.stdout}{result.stderr}"
+        unpacked = {path.name for path in user.glob("extensions/.local/**/site-packages/*") if path.is_dir()}
+        assert {"zmq", "msgspec"} <= unpacked, f"{record.stem} unpacked {unpacked}"
 
 
 def test_manifest_is_filled_before_its_tables():
