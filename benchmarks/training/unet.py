@@ -1,0 +1,190 @@
+"""Trains UNet and text encoder together: ``python -m benchmarks.training.unet --data DIR --state DIR --out DIR``.
+
+``--data`` holds pictures and latents, ``--out`` tokenizer and autoencoder already. Run again with the same
+``--state`` to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .loop import Average, Checkpoint, launch, learning_rate, share_gradients, step_generators, write_part
+from .words import attention_loss, attention_targets, keep_maps, read_captions
+
+UNET = {
+    "sample_size": 32,
+    "block_out_channels": (48, 96, 128, 128),
+    # Unlike Stable Diffusion's, no attention at the latents' own side: FateZero never touches that level's attention,
+    # and it takes more than half of a step here.
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
+    "cross_attention_dim": 128,
+    "attention_head_dim": (1, 3, 4, 4),  # diffusers' name for the number of heads
+    "norm_num_groups": 16,
+}
+TEXT_ENCODER = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "projection_dim": 128,
+    "max_position_embeddings": 77,
+}
+SCHEDULER = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
+    "clip_sample": False,
+    "prediction_type": "v_prediction",
+}
+PEAK_RATE = 8e-4
+EMPTY_CAPTIONS = 0.1
+ATTENTION_WEIGHT = 0.03
+_SEED = 12
+
+
+class TrainingSet:
+    """Latents, captions and regions of all pictures; ``batch`` draws from them."""
+
+    def __init__(self, data: Path, tokenizer: CLIPTokenizer):
+        self.latents = np.load(data / "latents.npy", mmap_mode="r")
+        self.regions = np.load(data / "regions.npy", mmap_mode="r")
+        self.tokens, self.named = read_captions(data / "captions.json", tokenizer)
+        self.empty = np.full(self.tokens.shape[-1], tokenizer.pad_token_id)
+        self.empty[0] = tokenizer.bos_token_id
+
+    def batch(self, numbers: np.random.Generator, size: int) -> tuple[torch.Tensor, ...]:
+        """Latents (B, 4, h, w), token ids (B, 77), regions the tokens name (B, 77), regions' shares (B, R, 32, 32)."""
+        rows = numbers.integers(len(self.latents), size=size)
+        which = numbers.integers(self.tokens.shape[1], size=size)
+        tokens, named = self.tokens[rows, which].astype(np.int64), self.named[rows, which].copy()
+        dropped = numbers.random(size) < EMPTY_CAPTIONS
+        tokens[dropped], named[dropped] = self.empty, -1
+        arrays = self.latents[rows].astype(np.float32), tokens, named, self.regions[rows].astype(np.float32) / 255
+        return tuple(torch.from_numpy(array) for array in arrays)
+
+
+def make_modules(tokenizer: CLIPTokenizer) -> dict[str, torch.nn.Module]:
+    """UNet and text encoder, untrained."""
+    special = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    unet = UNet2DConditionModel(**UNET)
+    return {"unet": unet, "text_encoder": CLIPTextModel(CLIPTextConfig(**TEXT_ENCODER, **special))}
+
+
+def losses(modules, scheduler: DDIMScheduler, maps: list, batch: tuple, generator) -> dict[str, torch.Tensor]:
+    """Mean squared error of the predicted velocity, and ``attention_loss`` of the maps that ``keep_maps`` keeps."""
+    latents, tokens, named, regions = batch
+    noise = torch.randn(latents.shape, generator=generator)
+    # One timestep from each of B equal parts of the schedule: less variance than independent draws.
+    size, count = len(latents), scheduler.config.num_train_timesteps
+    parts = (torch.arange(size) + torch.rand(size, generator=generator)) / size
+    timesteps = (parts * count).long().clamp(max=count - 1)
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    velocity = scheduler.get_velocity(latents, noise, timesteps)
+    maps.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        text = modules["text_encoder"](tokens).last_hidden_state
+        predicted = modules["unet"](noisy, timesteps, text).sample
+    attention = attention_loss(maps, attention_targets(named), regions)
+    return {"velocity": F.mse_loss(predicted.float(), velocity), "attention": attention}
+
+
+def train(arguments: argparse.Namespace, rank: int, workers: int) -> None:
+    torch.manual_seed(_SEED)
+    tokenizer = CLIPTokenizer.from_pretrained(arguments.out / "tokenizer")
+    scheduler = DDIMScheduler(**SCHEDULER)
+    examples = TrainingSet(arguments.data, tokenizer)
+    modules = make_modules(tokenizer)
+    maps = keep_maps(modules["unet"])
+    parameters = [parameter for module in modules.values() for parameter in module.parameters()]
+    averages = {name: Average(module, 0.999) for name, module in modules.items()}
+    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01)
+    checkpoint = Checkpoint(arguments.state, modules, averages, optimizer)
+    start = checkpoint.load()
+    shown = dict.fromkeys(("velocity", "attention"), 0.0)
+    for step in range(start, arguments.steps):
+        numbers, generator = step_generators(_SEED, step, rank)
+        terms = losses(modules, scheduler, maps, examples.batch(numbers, arguments.batch // workers), generator)
+        (terms["velocity"] + ATTENTION_WEIGHT * terms["attention"]).backward()
+        share_gradients(parameters, workers)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, arguments.steps, PEAK_RATE, warm_up=200)
+        optimizer.step()
+        optimizer.zero_grad()
+        for average in averages.values():
+            average.update(step)
+        if rank:
+            continue
+        done, last = step + 1, step + 1 == arguments.steps
+        shown = {name: shown[name] + value.item() / 25 for name, value in terms.items()}
+        if done % 25 == 0:
+            means = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
+            print(f"{done} of {arguments.steps}: {means} {checkpoint.trained_seconds():.0f} s", flush=True)
+            shown = dict.fromkeys(shown, 0.0)
+        if done % arguments.save_every == 0 or last:
+            checkpoint.save(done)
+        if done % arguments.export_every == 0 or last:
+            export(averages, tokenizer, scheduler, arguments.out)
+
+
+def export(averages: dict[str, Average], tokenizer, scheduler: DDIMScheduler, out: Path) -> None:
+    """Writes UNet and text encoder (float16), scheduler and ``model_index.json`` beside what lies in ``out``."""
+    modules = make_modules(tokenizer)
+    for name, module in modules.items():
+        module.load_state_dict(averages[name].values)
+        write_part(out / name, module.half().save_pretrained)
+    write_part(out / "scheduler", scheduler.save_pretrained)
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "feature_extractor": [None, None],
+        "safety_checker": [None, None],
+        "requires_safety_checker": False,
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+
+    def write_index(folder: Path) -> None:
+        (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+    write_part(out, write_index)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training.unet", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--state", type=Path, required=True, help="checkpoint")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=32, help="pictures a step, over all workers")
+    parser.add_argument("--save-every", type=int, default=250, help="steps")
+    parser.add_argument("--export-every", type=int, default=500, help="steps")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
+    arguments = parser.parse_args()
+    launch(train, arguments, arguments.workers)
+
+
+if __name__ == "__main__":
+    main()
