@@ -128,11 +128,11 @@ class Connection:
                 on_sent(len(paths), len(paths))
 
     def status(self, job_id: str) -> JobStatus:
-        """How the job stands, with its blobs; refused with `no-such-job`."""
+        """How the job stands, with its notes and blobs; refused with `no-such-job`."""
         return self._ask(messages.Query(job_id=job_id), messages.Job).message.status
 
     def jobs(self) -> list[JobStatus]:
-        """The engine's newest jobs, oldest first, without their blobs."""
+        """The engine's newest jobs, oldest first, without their notes and blobs."""
         return self._ask(messages.QueryAll(), messages.Jobs).message.statuses
 
     def cancel(self, job_id: str) -> JobStatus:
@@ -140,7 +140,7 @@ class Connection:
         return self._ask(messages.Cancel(job_id=job_id), messages.Job).message.status
 
     def events(self) -> list[JobStatus]:
-        """Statuses pushed since the last call, without blobs. Hints only: some may be missing. Never blocks."""
+        """Statuses pushed since the last call, without notes and blobs. Hints only: some may be missing. Never blocks."""
         while (packet := self._receive(until=0.0)) is not None:
             self._keep_event(packet)
         events = list(self._events)

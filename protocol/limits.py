@@ -26,7 +26,10 @@ MAX_CLIP_BYTES = 2048 * MIB
 """Of all frames of a job, decoded to 8-bit RGB or RGBA."""
 MAX_MASK_WORDS = 16
 """Words of one job whose masks are wanted."""
-MAX_NOTES, MAX_NOTE_CHARACTERS = 32, 500
+MAX_NOTES = 32
+"""Of one job's result."""
+MAX_SENTENCE_CHARACTERS = 1000
+"""Of a note, or of an error's sentence or remedy; what is longer is cut."""
 MAX_QUEUED_JOBS = 64
 """Jobs of one engine that wait or run."""
 MAX_JOBS_LISTED = 200
@@ -42,6 +45,13 @@ MAX_MESSAGES_WAITING = 16
 def over_limit(what: str, value: int, most: int, remedy: str) -> ProtocolError:
     """The error for `what` (a plural with its unit, such as 'frames in one job') where `value` passes `most`."""
     return ProtocolError("over-limit", f"{value} {what} are too many: the engine takes at most {most}.", remedy)
+
+
+def cut(sentence: str) -> str:
+    """`sentence`, no longer than one may be."""
+    if len(sentence) <= MAX_SENTENCE_CHARACTERS:
+        return sentence
+    return sentence[: MAX_SENTENCE_CHARACTERS - 1] + "…"
 
 
 def as_dict() -> dict[str, int]:

@@ -30,7 +30,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a job stands. In lists and events `frames` and `masks` are left empty: ask for the job itself."""
+    """Where a job stands. In lists and events `notes`, `frames` and `masks` are left empty: ask for the job itself."""
 
     job_id: JobId
     state: str
@@ -59,8 +59,8 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.state in FINAL_STATES
 
     def brief(self) -> JobStatus:
-        """The same without its blobs."""
-        return msgspec.structs.replace(self, frames=[], masks={})
+        """The same without what may be long."""
+        return msgspec.structs.replace(self, notes=[], frames=[], masks={})
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=lambda name: name.lower()):
@@ -152,7 +152,7 @@ class Query(Message):
 
 
 class Job(Message):
-    """A job's status with all its blobs."""
+    """A job's whole status."""
 
     status: JobStatus
 
@@ -162,7 +162,7 @@ class QueryAll(Message):
 
 
 class Jobs(Message):
-    """The newest jobs, oldest first, without their blobs."""
+    """The newest jobs, oldest first, in brief."""
 
     statuses: list[JobStatus]
 

@@ -70,7 +70,7 @@ class Jobs:
         return status
 
     def newest(self) -> list[JobStatus]:
-        """The newest jobs, oldest first, without blobs."""
+        """The newest jobs, oldest first, in brief."""
         listed = self._journal.newest(limits.MAX_JOBS_LISTED)
         return [self.status(status.job_id).brief() for status in listed]
 
@@ -118,13 +118,15 @@ class Jobs:
                 self._end(
                     state="done",
                     fraction=1.0,
-                    notes=[note[: limits.MAX_NOTE_CHARACTERS] for note in result.notes[: limits.MAX_NOTES]],
+                    notes=[limits.cut(note) for note in result.notes[: limits.MAX_NOTES]],
                     frames=result.frames,
                     masks=result.masks,
                     timings=result.timings,
                 )
             case pipes.Failed() as failed:
-                self._end(state="failed", error=Failure(failed.code, failed.sentence, failed.remedy))
+                self._end(
+                    state="failed", error=Failure(failed.code, limits.cut(failed.sentence), limits.cut(failed.remedy))
+                )
             case pipes.Stopped():
                 self._end(state="cancelled")
         self.advance()
@@ -143,10 +145,6 @@ class Jobs:
         return self._worker
 
     def _check(self, work: pipes.Work) -> None:
-        try:
-            check(work.settings)
-        except SettingsError as error:
-            raise ProtocolError("bad-settings", str(error)) from error
         for what, value, most, remedy in (
             ("frames in one job", len(work.frames), limits.MAX_FRAMES, "Edit a shorter strip."),
             ("mask words", len(work.settings.mask_words), limits.MAX_MASK_WORDS, "Ask for fewer masks."),
@@ -159,6 +157,10 @@ class Jobs:
         ):
             if value > most:
                 raise limits.over_limit(what, value, most, remedy)
+        try:
+            check(work.settings)
+        except SettingsError as error:
+            raise ProtocolError("bad-settings", str(error)) from error
         if self._journal.open_jobs() >= limits.MAX_QUEUED_JOBS:
             raise ProtocolError(
                 "queue-full",

@@ -161,13 +161,15 @@ class Server:
             message, *buffers = self._met(client, packet)
         except ProtocolError as error:
             log.debug("refused to %s: %s", self._name(client), error)
-            message = messages.Refusal(code=error.code, sentence=error.sentence, remedy=error.remedy)
+            message = messages.Refusal(
+                code=error.code, sentence=limits.cut(error.sentence), remedy=limits.cut(error.remedy)
+            )
             buffers = []
         except Exception as error:  # a fault in one request must not end the others' engine
             log.exception("a request of %s failed", self._name(client))
             message = messages.Refusal(
                 code="engine-error",
-                sentence=f"The engine failed to answer ({type(error).__name__}: {error}).",
+                sentence=limits.cut(f"The engine failed to answer ({type(error).__name__}: {error})."),
                 remedy="Restart the engine, and please report this.",
             )
             buffers = []

@@ -30,6 +30,7 @@ STATUS = messages.JobStatus(
     masks={"ball": [BLOB]},
     timings={"invert": 1.5},
 )
+LONGEST = "\U0001f3be" * limits.MAX_SENTENCE_CHARACTERS
 EVERY_MESSAGE = [
     messages.Hello(request=1, client="a test", versions=[1, 2]),
     messages.Welcome(request=1, version=1, engine="0.1.0", device="cpu", models=["builtin"], limits=limits.as_dict()),
@@ -123,7 +124,8 @@ def test_the_largest_status_fits():
         state="done",
         frames=names,
         masks={f"word {number}": names for number in range(limits.MAX_MASK_WORDS)},
-        notes=["n" * limits.MAX_NOTE_CHARACTERS] * limits.MAX_NOTES,
+        error=messages.Failure("a-code", LONGEST, LONGEST),
+        notes=[LONGEST] * limits.MAX_NOTES,
     )
     wire.pack(messages.Job(status=status))
     wire.pack(messages.Jobs(statuses=[status.brief()] * limits.MAX_JOBS_LISTED))

@@ -18,6 +18,7 @@ import zmq
 from protocol import PROTOCOL_VERSION, endpoint, limits, messages, wire
 from protocol.connection import Connection
 from protocol.errors import ProtocolError
+from protocol.settings import EditSettings
 from tests.service.harness import PATIENCE, REPOSITORY, Raw, gone, wait_until
 
 BLOB = "ab" * 32
@@ -98,6 +99,18 @@ def test_what_is_over_a_limit_is_refused(shared_engine):
     with Raw(shared_engine.endpoint) as raw:
         for parts in ([header, b"x"], [header, bytes(limits.CHUNK_BYTES + 1)], [header, b"", b""]):
             assert raw.ask(*parts).code == "over-limit"
+
+
+def test_a_giant_prompt_does_not_come_back_in_the_refusal(shared_engine):
+    long = "ball " * (limits.MAX_HEADER_BYTES // 6)
+    with Raw(shared_engine.endpoint) as raw:
+        for prompt in (long, long[: limits.MAX_SETTINGS_BYTES // 2]):
+            settings = EditSettings(source=prompt, target="a cup", blend_source=("sky",))
+            submit = messages.Submit(job_id="giant", settings=settings, frames=[BLOB], fps=24.0)
+            answer = raw.ask(*wire.pack(submit))
+            assert answer.code in ("over-limit", "bad-settings")
+            assert len(answer.sentence) <= limits.MAX_SENTENCE_CHARACTERS
+    assert not gone(shared_engine.process.pid)
 
 
 def test_a_part_that_is_far_too_large_ends_its_connection_only(shared_engine):
