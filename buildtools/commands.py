@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shutil
 import subprocess
@@ -39,6 +40,10 @@ def main(arguments: list[str]) -> int:
         return options.run(options, extra)
     except Stop as stop:
         say(f"build.py: {stop}")
+        return 1
+    except OSError as error:
+        way_out = "make room and" if error.errno == errno.ENOSPC else "mend that and"
+        say(f"build.py: {error.strerror} ({error.filename or ROOT}): {way_out} run the same command again.")
         return 1
     except KeyboardInterrupt:
         say("build.py: stopped; run the same command again to go on.")

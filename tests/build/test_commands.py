@@ -1,5 +1,6 @@
 """The command line: what is passed on, what goes to which environment, what is said."""
 
+import errno
 import os
 import re
 import subprocess
@@ -54,6 +55,22 @@ def test_a_stop_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(environments, "engine", stop)
     assert commands.main(["verify", "x"]) == 1
     assert capsys.readouterr().err == "build.py: Make room.\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "build.py: No space left on device (some/file): make room and run the same command again.\n"),
+        (errno.EACCES, "build.py: Permission denied (some/file): mend that and run the same command again.\n"),
+    ],
+)
+def test_a_disk_that_is_full_or_closed_to_us(number, sentence, monkeypatch, capsys):
+    def fail(cpu):
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr(environments, "engine", fail)
+    assert commands.main(["verify", "x"]) == 1
+    assert capsys.readouterr().err == sentence
 
 
 def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
