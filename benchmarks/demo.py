@@ -164,8 +164,10 @@ class Demo:
         scene = bpy.context.scene
         asked = scene.fatezero
         asked.source, asked.target, asked.steps = caption(SOURCE), caption(TARGET), self.steps
+        if self.model != "builtin":
+            asked.model, asked.model_folder = "FOLDER", self.model
         say(f"  from  {asked.source}\n  to    {asked.target}")
-        settings = asked.as_edit(mask_words=("cube",), model=self.model)
+        settings = asked.as_edit(mask_words=("cube",))
         session = self.jobs.session
         job = session.edit(self.strips.choose(bpy.context, scene.name, strip.name), settings)
         while session.busy:
@@ -184,7 +186,7 @@ class Demo:
             "prompts": {"source": job.settings.source, "target": job.settings.target},
             "frames": self.frames,
             "steps": self.steps,
-            "model": job.settings.model,
+            "model": self.model,
             "notes": job.notes,
             "seconds": self.timings,
             "versions": {"blender": bpy.app.version_string, "python": sys.version.split()[0]},

@@ -7,6 +7,8 @@ from pathlib import Path
 import bpy
 from bpy.props import EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
+from . import jobs
+from .protocol import models
 from .protocol.settings import (
     BUILTIN_MODEL,
     PRESET_WEIGHT,
@@ -160,11 +162,19 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
             raise as_is(str(error)) from error
 
     def _model(self) -> str:
+        """The model's name, under which the engine on this machine finds its folder: no path goes over the wire."""
         if self.model == "BUILTIN":
             return BUILTIN_MODEL
         if not self.model_folder.strip():
             raise Trouble("No model folder is chosen.", "Choose a checkpoint's folder, or the built-in model.")
-        return str(Path(bpy.path.abspath(self.model_folder)))
+        folder = Path(bpy.path.abspath(self.model_folder))
+        try:
+            return models.register(jobs.home_folder(), folder)
+        except OSError as error:
+            raise Trouble(
+                "The model's folder cannot be noted down for the engine ({reason}).", "Check the disk.",
+                reason=error.strerror,
+            ) from error  # fmt: skip
 
 
 def register() -> None:

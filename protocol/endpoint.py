@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import uuid
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from .errors import ProtocolError
+from .private import write_private
 
 FILE_NAME = "endpoint.json"
 
@@ -48,16 +48,7 @@ def default_home() -> Path:
 def write(home: Path, endpoint: Endpoint) -> Path:
     """Put `endpoint` into the folder `home`: whole or not at all, and never readable by others. Raises `OSError`."""
     path = home / FILE_NAME
-    temporary = home / f".{FILE_NAME}.{uuid.uuid4().hex}"
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(endpoint))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_private(path, msgspec.json.encode(endpoint))
     return path
 
 

@@ -12,7 +12,7 @@ class ProtocolError(Exception):
     address has another key), `not-allowed` (the engine does not know this client's key), `version-mismatch`,
     `connection-lost`, `time-out`, `malformed`, `over-limit`, `disk-full`, `cannot-read`, `cannot-write`.
     Codes of requests: `bad-settings`, `no-such-job`, `job-differs`, `not-done`, `no-such-blob`, `digest-mismatch`,
-    `queue-full`, `stopping`.
+    `queue-full`, `stopping`, `unknown-model`.
     """
 
     def __init__(self, code: str, sentence: str, remedy: str = ""):

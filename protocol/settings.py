@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 BUILTIN_MODEL = "builtin"
@@ -51,7 +53,7 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     normalization: str = "frame"
     """Statistics of group normalisation: of each `frame`, or of the whole `clip` (as the authors ran it)."""
     model: str = BUILTIN_MODEL
-    """`builtin`, or the path of a checkpoint's folder on the engine's machine."""
+    """`builtin`, or the name under which a checkpoint is registered on the engine's machine (see `models`)."""
     precision: str = "auto"
     """`float32`, `float16`, `bfloat16`, or `auto`: what is fast and safe on the device."""
 
@@ -131,7 +133,7 @@ def check(settings: EditSettings) -> None:
     if not settings.keys:
         raise SettingsError("keys names no frame; use 'mid', 'first', 'last' or an offset such as '-1'.")
     for key in settings.keys:
-        if key not in ("first", "mid", "last") and not key.lstrip("+-").isdigit():
+        if key not in ("first", "mid", "last") and not re.fullmatch(r"[+-]?[0-9]{1,6}", key):
             raise SettingsError(f"keys has '{key}'; use 'mid', 'first', 'last' or an offset such as '-1'.")
 
 

@@ -19,10 +19,9 @@ from zmq.auth.base import Authenticator
 
 import engine
 from engine.errors import EditError
-from protocol import PROTOCOL_VERSION, endpoint, limits, messages, wire
+from protocol import PROTOCOL_VERSION, endpoint, limits, messages, models, wire
 from protocol.endpoint import Endpoint
 from protocol.errors import ProtocolError
-from protocol.settings import BUILTIN_MODEL
 
 from .home import LOG_FORMAT, Home
 from .inbox import Inbox
@@ -101,9 +100,6 @@ class Server:
         self._authenticator = Authenticator(self._context)
         self._authenticator.configure_curve_callback(ZAP_DOMAIN, _AllowedKeys(client_key))
         self._authenticator.start()
-        self._zap_loop = (
-            asyncio.SelectorEventLoop()
-        )  # pyzmq's authenticator is written for one; nothing else runs on it
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.router_mandatory = True
         self._socket.maxmsgsize = limits.MAX_PART_BYTES
@@ -183,6 +179,7 @@ class Server:
             case messages.Hello() as hello:
                 return (self._welcome(client, hello),)
             case messages.Submit(job_id=job_id, settings=settings, frames=frames, fps=fps):
+                models.resolve(self._home.path, settings.model)
                 outcome = self._jobs.submit(Work(job_id=job_id, settings=settings, frames=frames, fps=fps))
                 if isinstance(outcome, messages.JobStatus):
                     return (messages.Job(status=outcome),)
@@ -215,7 +212,7 @@ class Server:
             version=PROTOCOL_VERSION,
             engine=engine.__version__,
             device=self._jobs.device or self._options.device,
-            models=[BUILTIN_MODEL],
+            models=models.known(self._home.path),
             limits=limits.as_dict(),
         )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine.errors import EditError
+from protocol import models
 from protocol.errors import ProtocolError
 
 from . import pipes
@@ -47,8 +48,9 @@ class Stopwatch:
 class WorkerProcess:
     """Takes work from one pipe and reports on another; keeps the last model loaded."""
 
-    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, store: Store, device: str):
-        self._incoming, self._outgoing, self._store, self._device = incoming, outgoing, store, device
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, home: Path, device: str):
+        self._incoming, self._outgoing, self._home, self._device = incoming, outgoing, home, device
+        self._store = Store(home)
         self._work: queue.SimpleQueue[pipes.Work] = queue.SimpleQueue()
         self._stopped_job = ""
         self._editor_key, self._editor = None, None
@@ -144,10 +146,11 @@ class WorkerProcess:
     def _loaded_editor(self, work: pipes.Work):
         from engine.editing import Editor
 
-        key = (work.settings.model, work.settings.precision)
+        model = models.resolve(self._home, work.settings.model)
+        key = (model, work.settings.precision)
         if self._editor_key != key:
             self._editor_key, self._editor = None, None  # one model in memory at a time
-            self._editor = Editor.load(work.settings.model, device=self._device, precision=work.settings.precision)
+            self._editor = Editor.load(model, device=self._device, precision=work.settings.precision)
             self._editor_key = key
             pipes.write(self._outgoing, pipes.Ready(device=str(self._editor.unet.device)))
         return self._editor
@@ -166,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    worker = WorkerProcess(incoming, outgoing, Store(options.home), options.device)
+    worker = WorkerProcess(incoming, outgoing, options.home, options.device)
     if options.threads:
         import torch
 

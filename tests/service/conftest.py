@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from protocol import models
 from protocol.connection import Connection
 from protocol.settings import EditSettings, apply_preset
 from tests.protocol.leaks import nothing_leaks  # noqa: F401  used by every test
@@ -18,11 +19,12 @@ from tests.service.harness import PATIENCE, Engine, small_checkpoint, wait_until
 
 
 @pytest.fixture
-def start_engine(tmp_path) -> Iterator[Callable[..., Engine]]:
+def start_engine(tmp_path, checkpoint) -> Iterator[Callable[..., Engine]]:
     """Start engines that end with the test."""
     with contextlib.ExitStack() as engines:
 
         def start(home: Path = tmp_path / "home", *arguments: str, before: str = "") -> Engine:
+            models.register(home, checkpoint)
             engine = Engine(home, *arguments, before=before)
             engines.callback(lambda: engine.process.poll() is None and engine.end())
             return engine
@@ -31,9 +33,11 @@ def start_engine(tmp_path) -> Iterator[Callable[..., Engine]]:
 
 
 @pytest.fixture(scope="session")
-def shared_engine(tmp_path_factory) -> Iterator[Engine]:
+def shared_engine(tmp_path_factory, checkpoint) -> Iterator[Engine]:
     """An engine that stays, with its worker warm."""
-    engine = Engine(tmp_path_factory.mktemp("engine") / "home")
+    home = tmp_path_factory.mktemp("engine") / "home"
+    models.register(home, checkpoint)
+    engine = Engine(home)
     yield engine
     assert engine.end(signal.SIGTERM) == 0, engine.log.read_text()
     assert not engine.leftovers()
@@ -79,7 +83,7 @@ def settings(checkpoint) -> Callable[..., EditSettings]:
     """Settings of a short edit, or of what it is changed to."""
 
     def make(**changes) -> EditSettings:
-        values = dict(steps=2, model=str(checkpoint), mask_words=("ball",))
+        values = dict(steps=2, model=models.name_of(checkpoint), mask_words=("ball",))
         return apply_preset("attribute", "a red ball", "a blue ball", **(values | changes))
 
     return make

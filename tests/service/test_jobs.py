@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protocol import limits
+from protocol import limits, models
 from protocol.errors import ProtocolError
 from tests.service.harness import PATIENCE, finished, wait_until
 
@@ -161,8 +161,17 @@ def test_settings_are_refused_before_any_upload(connection, settings, clip, chan
     assert refused.value.code == "no-such-job"
 
 
-def test_a_checkpoint_that_is_not_there_fails_the_job(connection, settings, clip, tmp_path):
-    connection.submit("nowhere", settings(model=str(tmp_path / "nowhere")), clip(1))
+@pytest.mark.parametrize("path", ["/etc", "../checkpoint", "checkpoint"])
+def test_a_model_is_a_name_and_never_a_path(connection, settings, clip, path):
+    with pytest.raises(ProtocolError) as refused:
+        connection.submit("by-path", settings(model=path), clip(1, seed=98))
+    assert refused.value.code == "unknown-model" and path in refused.value.sentence
+
+
+def test_a_checkpoint_that_is_not_there_fails_the_job(connection, shared_engine, settings, clip, tmp_path):
+    name = models.register(shared_engine.home, tmp_path / "nowhere")
+    assert name in connection.hello().models
+    connection.submit("nowhere", settings(model=name), clip(1))
     status = finished(connection, "nowhere")
     assert status.state == "failed"
     assert "nowhere" in status.error.sentence and status.error.remedy

@@ -38,7 +38,7 @@ def test_hello_says_what_there_is(shared_engine):
         assert welcome.version == PROTOCOL_VERSION
         assert welcome.engine == shared_engine.endpoint.engine
         assert welcome.device in ("auto", "cpu")
-        assert welcome.models == ["builtin"]
+        assert welcome.models[0] == "builtin"
         assert welcome.limits["frames"] == limits.MAX_FRAMES
         assert connection.ping() < PATIENCE
         assert connection.events() == []
