@@ -67,6 +67,13 @@ def output_since(log: Path, begin: int) -> str:
 
 
 def last_line(output: str) -> str:
-    """The last line that says something about progress; pip's warnings do not."""
+    """The last line that tells of progress; pip's warnings and its housekeeping do not."""
+    idle = (
+        "WARNING",
+        "Attempting uninstall",
+        "Found existing installation",
+        "Uninstalling",
+        "Successfully uninstalled",
+    )
     lines = (line.strip() for line in reversed(output.splitlines()))
-    return next((line for line in lines if line and not line.startswith("WARNING")), "")
+    return next((line for line in lines if line and not line.startswith(idle)), "")
