@@ -28,7 +28,6 @@ sys.path.insert(0, str(ROOT))
 RESOURCES = Path(os.environ.setdefault("BLENDER_USER_RESOURCES", tempfile.mkdtemp(prefix="fatezero-demo-")))
 os.environ["PYTHONPATH"] = str(ROOT)
 
-import addon_utils
 import bpy
 import numpy as np
 
@@ -141,6 +140,8 @@ class Demo:
         for source, into in ((ROOT / "blender_addon", folder), (ROOT / "protocol", folder / "protocol")):
             shutil.copytree(source, into, ignore=ignore, dirs_exist_ok=True)
         bpy.ops.wm.read_factory_settings(use_empty=True)
+        import addon_utils  # Blender's own module, which only importing bpy puts on the path
+
         addon_utils.extensions_refresh()
         if not addon_utils.enable(ADDON, default_set=True):
             raise DemoError("The add-on could not be enabled; Blender's message above says why.")
