@@ -4,14 +4,14 @@ import numpy as np
 
 from benchmarks.world import geometry, spec
 
-SIDE = 32
+SIDE = 64
 
 
 def flat_passes(scene: spec.Scene, light=(1.0, 1.0, 1.0)) -> dict[str, np.ndarray]:
     """Two frames as ``render`` would write them: lower half floor, upper half sky, a square of each object."""
     covers = np.zeros((2, len(scene.objects), SIDE, SIDE), np.uint8)
     for index in range(len(scene.objects)):
-        covers[:, index, 12:20, 4 + 14 * index : 12 + 14 * index] = 255
+        covers[:, index, 24:40, 8 + 28 * index : 24 + 28 * index] = 255
     ground = np.zeros((2, SIDE, SIDE), np.uint8)
     ground[:, SIDE // 2 :] = 255
     camera = np.c_[geometry.camera_rotation(scene, 0), geometry.camera_position(scene, 0)]
