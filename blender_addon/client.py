@@ -175,7 +175,7 @@ class Client:
                 self._drop(as_is(error.sentence, error.remedy))
             except Trouble as trouble:
                 self._drop(trouble)
-            except Exception as error:  # Blender's side waits for word, whatever happens here
+            except Exception as error:  # noqa: BLE001  Blender's side waits for word, whatever happens here
                 traceback.print_exc()
                 self._drop(Trouble("The add-on failed: {error}.", "Please report this.", error=repr(error)))
         self._drop(None)

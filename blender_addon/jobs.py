@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
@@ -194,7 +195,7 @@ class Session:
         changed = self._drain()
         while self.busy and self.job.state == "exporting":
             changed = True
-            self._step(lambda: self.job.export_step(self))
+            self._step(self.job.export_step, self)
             if time.monotonic() > deadline:
                 break
         return changed
@@ -220,13 +221,13 @@ class Session:
                 if event.state == "off" and event.trouble and self.busy and self.job.state == "exporting":
                     self._fail(event.trouble)
             elif self.busy and _job_id(event) == self.job.id:
-                self._step(lambda: self.job.handle(event, self))
+                self._step(self.job.handle, event, self)
                 self.trouble = self.job.trouble
         return changed
 
-    def _step(self, do) -> None:
+    def _step(self, do: Callable[..., None], *arguments) -> None:
         try:
-            do()
+            do(*arguments)
         except Trouble as trouble:
             self._fail(trouble)
 

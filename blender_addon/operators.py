@@ -13,6 +13,14 @@ from . import compat, installer, jobs, preferences, strips
 from .trouble import Trouble
 
 
+def begin(context: bpy.types.Context, scene: str = "", strip: str = "") -> jobs.Job:
+    """Begin to edit the strip that those names name, or the selected one; the timer carries it on."""
+    source = strips.choose(context, scene, strip)
+    job = jobs.session.edit(source, bpy.data.scenes[source.scene].fatezero.as_edit())
+    jobs.watch()
+    return job
+
+
 def _refuse(operator: bpy.types.Operator, trouble: Trouble) -> set[str]:
     """Say what is wrong: in the panel, and where operators report."""
     jobs.session.trouble = trouble
@@ -39,27 +47,21 @@ class FATEZERO_OT_edit_strip(bpy.types.Operator):
     def invoke(self, context, _event) -> set[str]:
         """Begin, and leave the rest to the timer: Blender stays usable."""
         try:
-            self._begin(context)
+            begin(context, self.scene, self.strip)
         except Trouble as trouble:
             return _refuse(self, trouble)
-        jobs.watch()
         return {"FINISHED"}
 
     def execute(self, context) -> set[str]:
         """Edit, and return when the new strip is there: for scripts."""
         try:
-            job = self._begin(context)
+            job = begin(context, self.scene, self.strip)
         except Trouble as trouble:
             return _refuse(self, trouble)
         jobs.wait()
-        jobs.watch()
         if job.trouble:
             return _refuse(self, job.trouble)
         return {"FINISHED"} if job.state == "done" else {"CANCELLED"}
-
-    def _begin(self, context) -> jobs.Job:
-        source = strips.choose(context, self.scene, self.strip)
-        return jobs.session.edit(source, bpy.data.scenes[source.scene].fatezero.as_edit())
 
 
 class FATEZERO_OT_cancel(bpy.types.Operator):

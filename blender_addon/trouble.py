@@ -25,4 +25,4 @@ class Trouble(Exception):
 
 def as_is(sentence: str, remedy: str = "") -> Trouble:
     """Trouble in words that come from elsewhere, such as the engine."""
-    return Trouble("{sentence}", "{remedy}" if remedy else "", sentence=sentence, remedy=remedy)
+    return Trouble("{what}", "{way_out}" if remedy else "", what=sentence, way_out=remedy)

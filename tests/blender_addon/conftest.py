@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
 import shutil
 import struct
 import tempfile
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -16,23 +16,27 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CHECKPOINT = ROOT / "tests" / "data" / "checkpoint"
-"""A tiny random Stable Diffusion checkpoint: its edits mean nothing, but they are real edits and quick."""
-
 # Before bpy is imported: a folder with a space, a brace and a hash, as users have them.
 RESOURCES = Path(tempfile.mkdtemp(prefix="fatezero tests {1} #"))
 os.environ["BLENDER_USER_RESOURCES"] = str(RESOURCES)
-EXTENSION = RESOURCES / "extensions" / "user_default" / "fatezero_vse"
 MODULE = "bl_ext.user_default.fatezero_vse"
 
-IGNORED = shutil.ignore_patterns("__pycache__")
-shutil.copytree(ROOT / "blender_addon", EXTENSION, ignore=IGNORED)
-shutil.copytree(ROOT / "protocol", EXTENSION / "protocol", ignore=IGNORED)
 
-import bpy  # noqa: E402
-import numpy as np  # noqa: E402
+def stage(resources: Path) -> None:
+    """Lay the extension out as it is installed, below a folder for Blender's user files."""
+    extension = resources / "extensions" / "user_default" / "fatezero_vse"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "blender_addon", extension, ignore=ignored)
+    shutil.copytree(ROOT / "protocol", extension / "protocol", ignore=ignored)
 
-import addon_utils  # noqa: E402  (a module of Blender's)
+
+stage(RESOURCES)
+
+import bpy
+import numpy as np
+
+# isort: split
+import addon_utils  # a module of Blender's, there once bpy is
 
 FRAMES, WIDTH, HEIGHT = 6, 64, 48
 
@@ -42,8 +46,8 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error::DeprecationWarning:bl_ext")
     addon_utils.extensions_refresh()
     assert addon_utils.enable(MODULE, default_set=True), f"{MODULE} cannot be enabled"
-    # The engine runs from the repository.
-    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ["PYTHONPATH"] = str(ROOT)  # the engine that the add-on starts runs from the repository
+    os.environ["OMP_NUM_THREADS"] = "1"  # for pictures so small, more threads only wait for each other
 
 
 def pytest_unconfigure():
@@ -71,13 +75,59 @@ def engine_python() -> Path:
     return Path(named)
 
 
+@pytest.fixture(scope="session")
+def checkpoint() -> Path:
+    """A tiny random Stable Diffusion checkpoint for tiny pictures: real edits that mean nothing."""
+    folder = RESOURCES / "checkpoint"
+    shutil.copytree(ROOT / "tests" / "data" / "checkpoint", folder)
+    config = folder / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": 8}))
+    return folder
+
+
+@pytest.fixture
+def engine(addon, project, engine_python, checkpoint) -> None:
+    """The project edits with the tiny checkpoint, three steps; the engine stays for the next test."""
+    project.prompts(model="FOLDER", model_folder=str(checkpoint), steps=3)
+
+
+@pytest.fixture
+def no_engine(addon, project) -> None:
+    """No engine runs when the test begins."""
+    stop_engine(addon)
+    yield
+    stop_engine(addon)
+
+
+def new_file() -> None:
+    """An empty file, as File > New makes it."""
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+
+
+def reach(session, *states: str) -> None:
+    """Carry the job on, as the timer does, until it is in one of these states."""
+    wait_until(lambda: session.tick() and session.job.state in states or session.job.final)
+    assert session.job.state in states, (session.job.state, session.job.trouble)
+
+
+def stop_engine(addon) -> None:
+    session = addon.jobs.session
+    session.stop_engine()
+    wait_until(lambda: session.tick() and session.engine == "off")
+
+
+def wait_until(condition, patience: float = 120.0) -> None:
+    """Wait for something that happens outside; fail if it does not."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def project(tmp_path: Path, addon: Addon) -> Project:
     """A saved project with nothing in it; afterwards nothing may be left behind."""
-    with contextlib.suppress(RuntimeError):
-        bpy.ops.wm.read_factory_settings(use_empty=True)
-    if not addon_utils.check(MODULE)[1]:
-        addon_utils.enable(MODULE, default_set=True)
+    new_file()
     addon.jobs.session.trouble = addon.jobs.session.job = None
     made = Project(tmp_path / "project {x}")
     yield made
@@ -103,7 +153,7 @@ class Project:
 
     @property
     def scene(self):
-        return bpy.data.scenes[0]
+        return bpy.data.scenes["Scene"]
 
     @property
     def editor(self):
@@ -148,9 +198,8 @@ class Project:
         return collection.new_effect(name=name, type=kind, channel=channel, frame_start=start, **length, **inputs)
 
     def prompts(self, source="a red ball", target="a blue ball", **settings) -> None:
-        """Fill the panel for an edit of three steps with the tiny checkpoint."""
-        values = {"source": source, "target": target, "steps": 3, "model": "FOLDER", "model_folder": str(CHECKPOINT)}
-        for name, value in (values | settings).items():
+        """Fill the panel."""
+        for name, value in ({"source": source, "target": target} | settings).items():
             setattr(self.scene.fatezero, name, value)
 
     def snapshot(self) -> list[str]:
@@ -162,7 +211,8 @@ class Project:
 
     def result_files(self) -> list[str]:
         """What lies in the results' folder, hidden things too."""
-        return sorted(str(path.relative_to(self.folder)) for path in (self.folder / "fatezero").rglob("*"))
+        folder = self.folder / "fatezero"
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 def children(meta):
@@ -226,6 +276,8 @@ def dump(value) -> dict:
     return found
 
 
-def said(error: pytest.ExceptionInfo) -> str:
-    """What a failed operator told the user."""
+def refused(**names) -> str:
+    """What the user is told by an edit that cannot be made."""
+    with pytest.raises(RuntimeError) as error:
+        bpy.ops.fatezero.edit_strip(**names)
     return str(error.value).removeprefix("Error: ").strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 import numpy as np
 import pytest
+
 from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, random_frames, read_image
 
 
