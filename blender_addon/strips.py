@@ -126,6 +126,13 @@ def check(scene: bpy.types.Scene, strip) -> None:
                 path=path,
                 name=name,
             )
+    if strip.type in ("MOVIE", "IMAGE") and not strip.elements[0].orig_width:
+        raise Trouble(
+            "Blender cannot read the file {path} of '{name}'.",
+            "Use another file, or Strip, Inputs, Reload Strips if it has been mended.",
+            path=next(media(strip)),
+            name=name,
+        )
     first, last = compat.left_handle(strip), compat.right_handle(strip) - 1
     if first < 0 or last > bpy.types.Scene.bl_rna.properties["frame_end"].hard_max:
         raise Trouble(
