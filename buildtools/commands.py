@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         return 1
     except OSError as error:
         way_out = "make room and" if error.errno == errno.ENOSPC else "mend that and"
-        say(f"build.py: {error.strerror} ({error.filename or ROOT}): {way_out} run the same command again.")
+        say(f"build.py: {error.strerror or error} ({error.filename or ROOT}): {way_out} run the same command again.")
         return 1
     except KeyboardInterrupt:
         say("build.py: stopped; run the same command again to go on.")
@@ -70,9 +70,11 @@ def command_line() -> argparse.ArgumentParser:
         host.add_argument("--blender", metavar="PATH", help="an installed Blender instead of the bpy package")
 
     demo = command("demo", run_demo, "Edit a rendered clip from strip to strip; writes output/demo.", passes_on=True)
-    needs_engine(demo), needs_host(demo)
+    needs_engine(demo)
+    needs_host(demo)
     test = command("test", run_tests, "Run the tests; other arguments go to pytest.", passes_on=True)
-    needs_engine(test), needs_host(test)
+    needs_engine(test)
+    needs_host(test)
     test.add_argument("--host-only", action="store_true", help="only the tests that run inside Blender")
     verify = command("verify", run_verify, "Replay a reference case: CASE --checkpoint DIR [--json].", passes_on=True)
     needs_engine(verify)
@@ -120,8 +122,8 @@ class Suite:
 def run_tests(options: argparse.Namespace, extra: list[str]) -> int:
     engine = environments.engine(options.cpu)
     host = host_of(options)
-    variables = {"PYTHONPATH": str(ROOT), "FATEZERO_BBB": str(big_buck_bunny(engine))}
-    os.environ.update(variables)
+    variables = {"FATEZERO_ENGINE_PYTHON": engine, "FATEZERO_BBB": big_buck_bunny(engine), "PYTHONPATH": ROOT}
+    os.environ.update({name: str(path) for name, path in variables.items()})
     os.chdir(ROOT)
 
     def in_engine(arguments: list[str]) -> int:
@@ -130,7 +132,7 @@ def run_tests(options: argparse.Namespace, extra: list[str]) -> int:
     def in_host(arguments: list[str]) -> int:
         return host.run(["-m", "pytest", *arguments], engine)
 
-    chosen = [argument for argument in extra if os.path.exists(argument.split("::")[0])]
+    chosen = [argument for argument in extra if in_tests(argument)]
     pytest_options = [argument for argument in extra if argument not in chosen]
     suites = [] if options.host_only else [Suite("engine", tests_among(ENGINE_TESTS, chosen), in_engine)]
     suites.append(Suite(host.name, tests_among(HOST_TESTS, chosen), in_host))
@@ -155,16 +157,25 @@ def run_tests(options: argparse.Namespace, extra: list[str]) -> int:
     return 0 if all(passed for _, passed, _, _ in results) else 1
 
 
+def in_tests(argument: str) -> bool:
+    """Whether one of pytest's arguments names a test file or folder: `-k engine` does not, though engine/ is a folder."""
+    path = Path(os.path.abspath(argument.split("::")[0]))
+    return path.is_relative_to(ROOT / "tests") and path.exists()
+
+
 def tests_among(folders: tuple[str, ...], chosen: list[str]) -> list[str]:
-    """The folders that exist, or those of the `chosen` paths that lie in them."""
+    """Those of `folders` (ENGINE_TESTS or HOST_TESTS) that exist, or what belongs to them of the `chosen` paths."""
+    present = [folder for folder in folders if (ROOT / folder).exists()]
     if not chosen:
-        return [folder for folder in folders if (ROOT / folder).exists()]
+        return present
     result = []
     for path in chosen:
-        relative = Path(os.path.abspath(path.split("::")[0])).relative_to(ROOT).as_posix()
-        in_host = any((relative + "/").startswith(folder + "/") for folder in HOST_TESTS)
+        place = Path(os.path.abspath(path.split("::")[0])).relative_to(ROOT)
+        in_host = any(place.is_relative_to(folder) for folder in HOST_TESTS)
         if in_host == (folders is HOST_TESTS):
             result.append(path)
+        elif folders is HOST_TESTS:
+            result += [folder for folder in present if Path(folder).is_relative_to(place)]
     return result
 
 

@@ -107,6 +107,16 @@ def test_tests_go_to_the_environment_that_can_run_them(tmp_path, monkeypatch):
     chosen = ["tests/protocol/test_wire.py::test_a", "tests/benchmarks/test_render.py", "tests/blender_addon"]
     assert commands.tests_among(engine, chosen) == chosen[:1]
     assert commands.tests_among(host, chosen) == chosen[1:]
+    # A folder that holds both kinds goes to both; the engine's pytest is told to leave the host's alone.
+    assert commands.tests_among(engine, ["tests/benchmarks"]) == ["tests/benchmarks"]
+    assert commands.tests_among(host, ["tests/benchmarks"]) == ["tests/benchmarks/test_render.py"]
+    assert commands.tests_among(host, ["tests"]) == commands.tests_among(host, [])
+
+
+def test_words_of_a_filter_are_no_paths(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert commands.in_tests("tests/build/test_commands.py::test_help_names_every_command")
+    assert not commands.in_tests("engine") and not commands.in_tests("-k") and not commands.in_tests("tests/none.py")
 
 
 def test_clean_says_what_it_removed(tmp_path, monkeypatch, capsys):
