@@ -13,9 +13,11 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from buildtools.console import StepFailed, Stop, megabytes, run_logged, say
 from buildtools.pythons import Version, find_python, output_of, python_of_blender, require_python
@@ -33,7 +35,7 @@ BLENDER_LIBRARIES = "libxi6 libxxf86vm1 libxfixes3 libxrender1 libgl1 libegl1 li
 def engine(cpu: bool = False) -> Path:
     """The engine's Python, set up where it is not yet; `cpu` takes PyTorch's CPU build and is remembered."""
     cpu = cpu or read_record("engine").get("cpu", False)
-    version = (3, 11) if find_python((3, 11)) else this_python()
+    version = preferred_python()
     if cpu or not sys.platform.startswith("linux"):
         size = "about 0.5 GB to download, 1.4 GB on disk"
     else:
@@ -74,11 +76,16 @@ def tools() -> Path:
         pip("the linter and setuptools", "-r", REQUIREMENTS / "dev.txt")
 
     inputs = {"files": requirement_lines("dev.txt")}
-    return ensure("tools", this_python(), inputs, install, "about 15 MB", 100_000_000, "import ruff, setuptools")
+    return ensure("tools", preferred_python(), inputs, install, "about 15 MB", 100_000_000, "import ruff, setuptools")
 
 
 def this_python() -> Version:
     return sys.version_info[:2]
+
+
+def preferred_python() -> Version:
+    """3.11 where it is found: then every Python that runs build.py shares what does not depend on Blender's."""
+    return (3, 11) if find_python((3, 11)) else this_python()
 
 
 def requirement_lines(name: str) -> list[str]:
@@ -246,17 +253,25 @@ def check_imports(name: str, python: Path, check: str) -> None:
 def set_up_lock() -> Iterator[None]:
     """One set-up at a time: two would install into the same folder."""
     with open(BUILD / "lock", "a+b") as file:
+        if not lock(file):
+            say("Another build.py is setting up; waiting for it.")
+            while not lock(file):
+                time.sleep(0.5)
+        yield
+
+
+def lock(file: BinaryIO) -> bool:
+    """Lock the file until it is closed; False where another process holds it."""
+    try:
         if os.name == "nt":
             import msvcrt
 
             file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
 
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("Another build.py is setting up; waiting for it.")
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def test_second_run_does_nothing_and_an_interrupted_one_goes_on(build, capsys):
     ensure(lambda pip: calls.append("changed"), inputs=["a==2"])
     assert calls[-1] == "changed"
     assert not (build / "small" / "half-done").exists(), "packages of another set-up were kept"
+
+
+def test_two_set_ups_wait_for_each_other(build, capsys):
+    build.mkdir()
+    lock = (
+        f"import sys; from buildtools import environments as e; e.BUILD = __import__('pathlib').Path({str(build)!r})\n"
+    )
+    holds = lock + "with e.set_up_lock(): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holds], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        threading.Timer(1, other.stdin.close).start()
+        with environments.set_up_lock():
+            assert other.wait() is not None
+    assert capsys.readouterr().err == "Another build.py is setting up; waiting for it.\n"
 
 
 def test_half_installed_package_is_installed_again(build):
