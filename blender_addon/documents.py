@@ -9,6 +9,7 @@ from pathlib import Path
 import bpy
 from bpy.app.handlers import persistent
 
+from . import export
 from .trouble import Trouble
 
 _loads = itertools.count(1)
@@ -49,12 +50,14 @@ def occupied() -> bool:
 def _loaded(*_) -> None:
     global _generation
     _generation = next(_loads)
+    export.clear()  # an automatic save may hold one
 
 
 @persistent
 def _save_begins(*_) -> None:
     global _saving
     _saving = True
+    export.clear()
 
 
 @persistent
@@ -63,8 +66,17 @@ def _save_ended(*_) -> None:
     _saving = False
 
 
+@persistent
+def _undoing(*_) -> None:
+    export.clear()
+
+
 _HANDLERS = {
     "load_post": _loaded,
+    "undo_pre": _undoing,
+    "undo_post": _undoing,
+    "redo_pre": _undoing,
+    "redo_post": _undoing,
     "save_pre": _save_begins,
     "save_post": _save_ended,
     "save_post_fail": _save_ended,

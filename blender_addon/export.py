@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
@@ -14,6 +12,8 @@ from . import compat, strips
 from .trouble import Trouble
 
 COPY_NAME = "FateZero Export"
+MARK = "fatezero_export"
+"""Custom property of a scene that is a copy of ours."""
 PNG_END = b"IEND\xaeB`\x82"
 """What every whole PNG file ends with."""
 
@@ -21,14 +21,16 @@ PNG_END = b"IEND\xaeB`\x82"
 class Export:
     """The frames of one strip on their way into `folder`, as `00001.png` and so on.
 
-    Each frame is rendered from a copy of the scene that lives for that frame only: an undo step, a save or a crash
-    between two frames never meets it.
+    They are rendered from a copy of the scene. It stays between frames, so that a movie is read on and not sought in
+    anew; whenever something is about to keep the file's data (a save, an undo), `clear` takes it away and the next
+    frame makes another.
     """
 
     def __init__(self, source: strips.Source, folder: Path):
         """`folder` is made; `Trouble` where it cannot be."""
         self.source, self.folder = source, folder
         self.frames: list[Path] = []
+        self._scene = self._strip = ""
         try:
             folder.mkdir(parents=True)
         except OSError as error:
@@ -47,50 +49,59 @@ class Export:
                 "'{name}' was deleted before all of it was exported.", "Undo that and edit it again.",
                 name=self.source.name,
             )  # fmt: skip
-        first = compat.left_handle(strip)
-        if compat.right_handle(strip) - first != self.source.count:
+        if compat.right_handle(strip) - compat.left_handle(strip) != self.source.count:
             raise Trouble("'{name}' was trimmed while it was exported.", "Edit it again.", name=strip.name)
+        scene = bpy.data.scenes.get(self._scene)
+        if scene is None or MARK not in scene:
+            scene = copy_scene(strip)
+            self._scene, self._strip = scene.name, strip.name
         path = self.folder / f"{len(self.frames) + 1:05}.png"
-        render(strip, first + len(self.frames), path)
+        render(scene, compat.left_handle(strips.named(scene, self._strip)) + len(self.frames), path)
         self.frames.append(path)
+        if self.complete:
+            clear()
 
     def discard(self) -> None:
         """Remove everything that was exported."""
+        clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def render(strip, frame: int, path: Path) -> None:
-    """Write the strip alone, as it looks at `frame` of its scene, to the PNG file `path`."""
-    with _copy(strip) as scene:
-        scene.frame_start = scene.frame_end = frame
-        scene.render.filepath = compat.output_path(path.parent / "frame_######")
-        written = Path(bpy.path.abspath(scene.render.frame_path(frame=frame)))
-        try:
-            bpy.ops.render.render(animation=True, scene=scene.name)
-        except RuntimeError as error:
-            raise _cannot_write(path.parent, str(error).strip()) from error
+def copy_scene(strip) -> bpy.types.Scene:
+    """A copy of the strip's scene that shows nothing but the strip, with colours left alone, until `clear`."""
+    scene = strip.id_data.copy()
+    scene.name = COPY_NAME
+    scene[MARK] = True
+    _show_alone(scene, strip.name)
+    _set_output(scene)
+    return scene
+
+
+def clear() -> None:
+    """Remove every copy, also one that an undo or an automatic save has brought back."""
+    for scene in [scene for scene in bpy.data.scenes if MARK in scene]:
+        bpy.data.scenes.remove(scene)
+
+
+def render(scene: bpy.types.Scene, frame: int, path: Path) -> None:
+    """Write what the scene shows at `frame` to the PNG file `path`."""
+    scene.frame_start = scene.frame_end = frame
+    scene.render.filepath = compat.output_path(path.parent / "frame_######")
+    written = Path(bpy.path.abspath(scene.render.frame_path(frame=frame)))
+    images = set(bpy.data.images)
+    try:
+        bpy.ops.render.render(animation=True, scene=scene.name)
+    except RuntimeError as error:
+        raise _cannot_write(path.parent, str(error).strip()) from error
+    finally:
+        for image in set(bpy.data.images) - images:  # the first render of a session makes 'Render Result'
+            bpy.data.images.remove(image)
     try:
         if not written.read_bytes().endswith(PNG_END):
             raise _cannot_write(path.parent, "a frame was cut off")
         os.replace(written, path)
     except OSError as error:
         raise _cannot_write(path.parent, error.strerror) from error
-
-
-@contextlib.contextmanager
-def _copy(strip) -> Iterator[bpy.types.Scene]:
-    """A copy of the strip's scene that shows nothing but the strip, with colours left alone; removed afterwards."""
-    images = set(bpy.data.images)
-    scene = strip.id_data.copy()
-    try:
-        scene.name = COPY_NAME
-        _show_alone(scene, strip.name)
-        _set_output(scene)
-        yield scene
-    finally:
-        bpy.data.scenes.remove(scene)
-        for image in set(bpy.data.images) - images:  # the first render of a session makes 'Render Result'
-            bpy.data.images.remove(image)
 
 
 def _show_alone(scene: bpy.types.Scene, name: str) -> None:

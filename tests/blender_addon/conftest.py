@@ -219,6 +219,12 @@ def children(meta):
     return meta.strips if hasattr(meta, "strips") else meta.sequences
 
 
+def move(strip, frames: int) -> None:
+    """Move the strip in time."""
+    name = "content_start" if hasattr(strip, "content_start") else "frame_start"
+    setattr(strip, name, getattr(strip, name) + frames)
+
+
 def random_frames(count: int, size: tuple[int, int], alpha: bool, seed: int) -> list[np.ndarray]:
     pixels = np.random.default_rng(seed).integers(0, 256, (count, size[1], size[0], 4), dtype=np.uint8)
     if alpha:

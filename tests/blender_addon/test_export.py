@@ -6,7 +6,7 @@ import bpy
 import numpy as np
 import pytest
 
-from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, random_frames, read_image
+from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, move, random_frames, read_image
 
 
 @pytest.fixture
@@ -147,5 +147,61 @@ def test_equal_frames_are_equal_files(addon, project, tmp_path):
     strip = project.image_strip(count=1)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        addon.export.render(strip, 10, tmp_path / name / "frame.png")
+        addon.export.render(addon.export.copy_scene(strip), 10, tmp_path / name / "frame.png")
+        addon.export.clear()
     assert (tmp_path / "a" / "frame.png").read_bytes() == (tmp_path / "b" / "frame.png").read_bytes()
+
+
+@pytest.fixture
+def half_way(addon, project, tmp_path):
+    """An export of six frames of which two are done."""
+    strip = project.image_strip()
+    exporting = addon.export.Export(addon.strips.describe(project.scene, strip), tmp_path / "half")
+    for _ in range(2):
+        exporting.render_next()
+    assert len(bpy.data.scenes) == 2
+    yield exporting
+    exporting.discard()
+
+
+def finished_right(exporting) -> bool:
+    while not exporting.complete:
+        exporting.render_next()
+    frames = [read_image(path) for path in exporting.frames]
+    return same(frames, random_frames(FRAMES, (WIDTH, HEIGHT), False, 1)) and len(bpy.data.scenes) == 1
+
+
+def test_a_save_between_two_frames_keeps_no_copy(project, half_way):
+    saved = project.folder / "saved.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(saved), copy=True)
+    with bpy.data.libraries.load(str(saved)) as (found, _):
+        assert found.scenes == ["Scene"]
+    assert finished_right(half_way)
+
+
+def test_an_undo_between_two_frames_brings_no_copy_back(project, half_way):
+    window = bpy.context.window_manager.windows[0]
+    with bpy.context.temp_override(window=window, screen=window.screen, area=window.screen.areas[0]):
+        bpy.ops.ed.undo_push(message="with the copy in it")
+        half_way.render_next()
+        bpy.ops.ed.undo_push(message="another")
+        bpy.ops.ed.undo()
+        assert [scene.name for scene in bpy.data.scenes] == ["Scene"]
+        half_way.render_next()
+        bpy.ops.ed.redo()
+        assert [scene.name for scene in bpy.data.scenes] == ["Scene"]
+    assert finished_right(half_way)
+
+
+def test_a_strip_moved_between_two_frames_is_exported_whole(addon, project, half_way):
+    strip = project.strips["clip"]
+    strip.channel = 7
+    move(strip, 30)
+    half_way.render_next()
+    addon.export.clear()
+    assert finished_right(half_way)
+
+
+def test_a_strip_renamed_between_two_frames_is_exported_whole(project, half_way):
+    project.strips["clip"].name = "renamed"
+    assert finished_right(half_way)

@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 import pytest
 
-from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, new_file, random_frames, reach, read_image
+from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, move, new_file, random_frames, reach, read_image
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -165,11 +165,6 @@ def test_a_moved_strip_is_found(addon, project, session, start):
     assert (addon.compat.left_handle(result), addon.compat.right_handle(result), result.channel) == (100, 102, 6)
 
 
-def move(strip, frames: int) -> None:
-    name = "content_start" if hasattr(strip, "content_start") else "frame_start"
-    setattr(strip, name, getattr(strip, name) + frames)
-
-
 def test_a_renamed_strip_is_found(project, session, start):
     strip = start()
     reach(session, "running")
@@ -235,10 +230,12 @@ def test_the_strip_changes_before_all_of_it_is_exported(addon, project, session,
         strip.name = "clip"
         start(strip)
         session.job.export_step(session)
+        assert len(bpy.data.scenes) == 2
         change(strip)
         session.tick()
         assert session.job.state == "failed"
         assert str(session.trouble).startswith(words)
+        assert len(bpy.data.scenes) == 1
         if project.scene.sequence_editor:
             for left in list(project.strips):
                 project.strips.remove(left)
