@@ -13,7 +13,7 @@ from pathlib import Path
 import bpy
 import pytest
 
-from tests.blender_addon.conftest import ROOT, reach, refused, stage, wait_until
+from tests.blender_addon.conftest import ROOT, processes_with, reach, refused, stage, wait_until
 
 
 @pytest.fixture
@@ -41,12 +41,6 @@ def python(tmp_path, monkeypatch):
         return path
 
     return use
-
-
-def processes_with(text: str) -> list[str]:
-    """Command lines of running processes that hold `text`."""
-    listed = subprocess.run(["ps", "-axww", "-o", "pid=,stat=,command="], capture_output=True, text=True).stdout
-    return [line for line in listed.splitlines() if text in line and " Z" not in line[:20]]
 
 
 def log_of(addon) -> Path:
