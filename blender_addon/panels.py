@@ -24,6 +24,8 @@ STAGES = {
     "decode": "Decoding",
     "write": "Writing",
 }
+TEXT_SCALE = 0.8
+"""Height of a line of a longer text, of a button's."""
 
 
 class _Sidebar:
@@ -84,8 +86,9 @@ class FATEZERO_PT_settings(_Sidebar, bpy.types.Panel):
         row.active = settings.preset != "reconstruct"
         row.prop(settings, "new_word_strength")
         column = layout.column(align=True)
-        column.prop(settings, "blend_source")
-        column.prop(settings, "blend_target")
+        taken = settings.preset_words()
+        column.prop(settings, "blend_source", placeholder=" ".join(taken[0]))
+        column.prop(settings, "blend_target", placeholder=" ".join(taken[1]))
         column.prop(settings, "blend_threshold", slider=True)
 
 
@@ -108,9 +111,11 @@ class FATEZERO_PT_result(_Sidebar, bpy.types.Panel):
             ("Model", origin.model),
             ("Engine", origin.engine),
         ):
-            split = column.split(factor=0.3)
-            split.label(text=label)
-            draw_text(split.column(), [value], context.region.width * 0.6, translate=False)
+            split = column.split(factor=0.25)
+            name = split.column()
+            name.scale_y = TEXT_SCALE
+            name.label(text=label)
+            draw_text(split.column(), [value], context.region.width * 0.75, translate=False)
 
 
 class FATEZERO_PT_engine(_Sidebar, bpy.types.Panel):
@@ -144,7 +149,8 @@ CLASSES = (FATEZERO_PT_edit, FATEZERO_PT_settings, FATEZERO_PT_result, FATEZERO_
 
 def draw_progress(layout, job: jobs.Job) -> None:
     """A bar with the stage, its step and the time left, and a way to end it."""
-    text = iface_("Cancelling") if job.cancelling else iface_(STAGES[job.stage or job.state])
+    stage = job.stage if job.state == "running" and job.stage in STAGES else job.state
+    text = iface_("Cancelling") if job.cancelling else iface_(STAGES[stage])
     fraction = job.fraction
     if job.state in ("exporting", "sending", "fetching"):
         fraction = job.step / max(job.steps, 1)
@@ -177,17 +183,17 @@ def draw_trouble(layout, trouble: Trouble, width: float) -> None:
 def draw_text(column, sentences: list[str], width: float, icon: str = "NONE", translate: bool = True) -> None:
     """Sentences as lines that fit `width` pixels."""
     scale = bpy.context.preferences.system.ui_scale
-    column.scale_y = 0.8
+    column.scale_y = TEXT_SCALE
     room = width - (90 if icon != "NONE" else 50) * scale
     blf.size(0, 11 * scale)
     for sentence in sentences:
-        for line in _lines(iface_(sentence) if translate else sentence, room):
+        for line in lines_of(iface_(sentence) if translate else sentence, room):
             column.label(text=line, icon=icon, translate=False)
             icon = "BLANK1" if icon != "NONE" else icon
 
 
-def _lines(sentence: str, room: float) -> list[str]:
-    """Break at spaces, and within words (such as paths) that are longer than a line."""
+def lines_of(sentence: str, room: float) -> list[str]:
+    """Lines of at most `room` pixels in the current font: broken at spaces, and within words that are longer."""
     lines = [""]
     for word in sentence.split():
         joined = f"{lines[-1]} {word}".strip()

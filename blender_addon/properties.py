@@ -161,6 +161,12 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         except SettingsError as error:
             raise as_is(str(error)) from error
 
+    def preset_words(self) -> tuple[list[str], list[str]]:
+        """The blend words that the preset takes where the user names none."""
+        if self.preset != "shape":
+            return [], []
+        return new_words(self.target, self.source), new_words(self.source, self.target)
+
     def _model(self) -> str:
         """The model's name, under which the engine on this machine finds its folder: no path goes over the wire."""
         if self.model == "BUILTIN":

@@ -117,7 +117,7 @@ def stop_engine(addon) -> None:
     wait_until(lambda: session.tick() and session.engine == "off")
 
 
-def wait_until(condition, patience: float = 120.0) -> None:
+def wait_until(condition, patience: float = 300.0) -> None:
     """Wait for something that happens outside; fail if it does not."""
     deadline = time.monotonic() + patience
     while not condition():
