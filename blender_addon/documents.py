@@ -42,8 +42,13 @@ def current() -> Document:
 
 
 def occupied() -> bool:
-    """Whether Blender renders or saves just now, so that its data had better be left alone."""
-    return _saving or bpy.app.is_job_running("RENDER")
+    """Whether Blender renders or saves, or the user drags strips: its data had better be left alone then."""
+    dragging = any(
+        operator.bl_idname.startswith(("SEQUENCER_OT_", "TRANSFORM_OT_"))
+        for window in bpy.context.window_manager.windows
+        for operator in window.modal_operators
+    )
+    return _saving or dragging or bpy.app.is_job_running("RENDER")
 
 
 @persistent
