@@ -30,9 +30,9 @@ class Model:
     """The parts of a checkpoint folder in float32, and what DDIM does with them."""
 
     def __init__(self, folder: Path, steps: int):
-        self.vae = AutoencoderKL.from_pretrained(folder / "vae").eval()
-        self.unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
-        self.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
+        self.vae = AutoencoderKL.from_pretrained(folder / "vae").float().eval()
+        self.unet = UNet2DConditionModel.from_pretrained(folder / "unet").float().eval()
+        self.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").float().eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
         self.scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
         self.scheduler.set_timesteps(steps)

@@ -21,7 +21,7 @@ _BATCH = 16
 
 @torch.no_grad()
 def encode(arguments: argparse.Namespace, rank: int, workers: int) -> None:
-    vae = AutoencoderKL.from_pretrained(arguments.model / "vae").eval()
+    vae = AutoencoderKL.from_pretrained(arguments.model / "vae").float().eval()
     pictures = np.load(arguments.data / "pictures.npy", mmap_mode="r")
     latents = np.load(arguments.data / "latents.part.npy", mmap_mode="r+")
     starts = range(0, len(pictures), _BATCH)[rank::workers]

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from benchmarks.training import autoencoder, latents, loop, pictures, tokenizer, unet, words
+from benchmarks.training import autoencoder, decoder, latents, loop, pictures, tokenizer, unet, words
 from benchmarks.world import spec
 from tests.benchmarks.flat_world import SIDE, flat_passes
 
@@ -87,6 +87,13 @@ def test_training_goes_on_where_it_was_stopped(data, model, tiny, tmp_path):
     latents.encode(Namespace(data=data, model=model), rank=0, workers=1)
     part.rename(data / "latents.npy")
     assert 0.5 < np.load(data / "latents.npy").astype(float).std() < 2
+
+    before = AutoencoderKL.from_pretrained(model / "vae").state_dict()
+    train(decoder, "decoder", model, 1)
+    assert train(decoder, "decoder", model, 2)["step"] == 2
+    after = AutoencoderKL.from_pretrained(model / "vae").state_dict()
+    changed = {name.split(".")[0] for name, values in after.items() if not torch.equal(values, before[name])}
+    assert changed == {"post_quant_conv", "decoder"}
 
     whole = train(unet, "whole", model, 2)
     # The learning rate depends on the last step, so the run is stopped by its checkpoint, not by --steps.
