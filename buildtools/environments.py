@@ -48,6 +48,7 @@ def engine(cpu: bool = False) -> Path:
     def install(pip: Callable) -> None:
         pip("torch", *first)
         pip("the engine's packages", "-r", REQUIREMENTS / "engine.txt", "-r", REQUIREMENTS / "test.txt")
+        put_repository_on_path(interpreter(BUILD / "engine"))
 
     inputs = {"files": [requirement_lines("engine.txt"), requirement_lines("test.txt")], "cpu": cpu}
     return ensure("engine", version, inputs, install, size, 2_000_000_000, "import torch, diffusers, av, zmq, msgspec")
@@ -123,7 +124,6 @@ def ensure(name: str, version: Version, inputs: dict, install: Callable, size: s
             pip_install(python, f"{name}: {what}", log_of(name), *arguments)
 
         install(pip)
-        put_repository_on_path(python)
         check_imports(name, python, check)
         write_record(name, {"key": key, "ready": True, "cpu": inputs.get("cpu", False)})
         say(f"  .build/{name} is ready.")
@@ -229,7 +229,7 @@ def explain(output: str, what: str, log: Path) -> Stop:
 
 
 def put_repository_on_path(python: Path) -> None:
-    """Let this environment import the repository's packages from any folder."""
+    """Let the engine's environment import the repository's packages from any folder, as an installed wheel would."""
     site = output_of([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
     (Path(site) / "fatezero_vse.pth").write_text(f"{ROOT}\n", encoding="utf-8")
 

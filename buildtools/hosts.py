@@ -31,7 +31,7 @@ class Host:
 
     def run(self, arguments: list, engine: Path | None = None) -> int:
         """Run a script or `-m module`; returns the exit code. `engine` is the Python that the add-on shall start."""
-        variables = {"FATEZERO_ENGINE_PYTHON": str(engine)} if engine else {}
+        variables = {"PYTHONPATH": str(ROOT)} | ({"FATEZERO_ENGINE_PYTHON": str(engine)} if engine else {})
         return subprocess.run([*self.command, *arguments], env=os.environ | variables).returncode
 
 

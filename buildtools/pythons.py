@@ -78,7 +78,7 @@ def works(python: Path, version: Version) -> bool:
 def output_of(command: list[str]) -> str:
     """What a small command prints, or an empty text if it fails."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=180, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return result.stdout.strip() if result.returncode == 0 else ""
