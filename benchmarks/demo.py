@@ -24,8 +24,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-# Before bpy is imported: the demo's Blender has settings and extensions of its own.
-RESOURCES = Path(os.environ.setdefault("BLENDER_USER_RESOURCES", tempfile.mkdtemp(prefix="fatezero-demo-")))
+# Before bpy is imported: the demo's Blender has settings and extensions of its own. An installed Blender has read this
+# variable when it started, so there whoever starts it sets it, and removes the folder.
+MAKES_RESOURCES = "BLENDER_USER_RESOURCES" not in os.environ
+RESOURCES = Path(os.environ.get("BLENDER_USER_RESOURCES") or tempfile.mkdtemp(prefix="fatezero-demo-"))
+os.environ["BLENDER_USER_RESOURCES"] = str(RESOURCES)
 os.environ["PYTHONPATH"] = str(ROOT)
 
 import bpy
@@ -64,7 +67,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     finally:
-        shutil.rmtree(RESOURCES, ignore_errors=True)
+        if MAKES_RESOURCES:
+            shutil.rmtree(RESOURCES, ignore_errors=True)
     return 0
 
 

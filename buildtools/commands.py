@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,11 @@ def command_line() -> argparse.ArgumentParser:
 
 def run_demo(options: argparse.Namespace, extra: list[str]) -> int:
     engine = environments.engine(options.cpu)
-    return host_of(options).run([ROOT / "benchmarks" / "demo.py", "--out", OUTPUT / "demo", *extra], engine)
+    host = host_of(options)
+    with tempfile.TemporaryDirectory(prefix="fatezero-demo-") as resources:
+        # Read by Blender when it starts: the user's own settings and extensions stay out of it.
+        os.environ["BLENDER_USER_RESOURCES"] = resources
+        return host.run([ROOT / "benchmarks" / "demo.py", "--out", OUTPUT / "demo", *extra], engine)
 
 
 def run_verify(options: argparse.Namespace, extra: list[str]) -> int:

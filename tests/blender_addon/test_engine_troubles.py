@@ -62,6 +62,7 @@ class TestStart:
 
     def test_a_python_without_the_engine(self, addon, strip, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", "")
+        monkeypatch.setenv("FATEZERO_ENGINE_PYTHON", sys.executable)  # this one has Blender, and no engine
         assert refused() == (
             f"The engine ended while it started ({sys_executable_says()}). Install it again, or name another Python "
             f"in the add-on's preferences; {log_of(addon)} says more."
