@@ -53,6 +53,7 @@ def pytest_configure(config):
 
 def pytest_unconfigure():
     addon_utils.disable(MODULE, default_set=True)
+    wait_until(lambda: processes_with(str(RESOURCES)) == [])  # no process may be left, and none may write there
     shutil.rmtree(RESOURCES, ignore_errors=True)
 
 
