@@ -11,9 +11,8 @@ from . import jobs
 from .protocol import models
 from .protocol.settings import (
     BUILTIN_MODEL,
-    PRESET_WEIGHT,
-    PRESETS,
     EditSettings,
+    Preset,
     SettingsError,
     Window,
     apply_preset,
@@ -21,15 +20,17 @@ from .protocol.settings import (
 )
 from .trouble import Trouble, as_is
 
-_DEFAULTS = {field: getattr(EditSettings(source="", target=""), field) for field in ("steps", "guidance")}
+_DEFAULTS = EditSettings(source="", target="")
+_FIRST = Preset.of("attribute", BUILTIN_MODEL)
 
 
 def _take_preset(settings: FATEZERO_PG_settings, _context) -> None:
-    """Set what the preset sets; the rest stays as the user has it."""
-    values = PRESETS[settings.preset]
-    settings.cross_end = values["cross_window"].end
-    settings.self_end = values["self_window"].end
-    settings.new_word_strength = PRESET_WEIGHT.get(settings.preset, 1.0)
+    """Set what the preset sets for the chosen model; the rest stays as the user has it."""
+    preset = Preset.of(settings.preset, BUILTIN_MODEL if settings.model == "BUILTIN" else settings.model)
+    settings.guidance = preset.values["guidance"]
+    settings.cross_end = preset.values["cross_window"].end
+    settings.self_end = preset.values["self_window"].end
+    settings.new_word_strength = preset.weight
 
 
 class FATEZERO_PG_settings(bpy.types.PropertyGroup):
@@ -51,7 +52,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         items=[
             ("style", "Style", "Change how the whole picture is drawn, and keep what is in it"),
             ("attribute", "Attribute", "Change colour, material or kind of an object, and keep its shape"),
-            ("shape", "Shape", "Change an object into one of another shape; both prompts need equally many words"),
+            ("shape", "Shape", "Change an object into one of another shape; best with as many words in both prompts"),
             ("reconstruct", "Reconstruct", "Change nothing: shows how well the model knows the clip"),
         ],
         default="attribute",
@@ -64,7 +65,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         min=1,
         max=1000,
         soft_max=50,
-        default=_DEFAULTS["steps"],
+        default=_DEFAULTS.steps,
         options=set(),
     )
     guidance: FloatProperty(
@@ -73,7 +74,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         min=0.0,
         max=50.0,
         soft_max=15.0,
-        default=_DEFAULTS["guidance"],
+        default=_FIRST.values["guidance"],
         options=set(),
     )
     cross_end: FloatProperty(
@@ -82,7 +83,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         min=0.0,
         max=1.0,
         subtype="FACTOR",
-        default=PRESETS["attribute"]["cross_window"].end,
+        default=_FIRST.values["cross_window"].end,
         options=set(),
     )
     self_end: FloatProperty(
@@ -91,7 +92,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         min=0.0,
         max=1.0,
         subtype="FACTOR",
-        default=PRESETS["attribute"]["self_window"].end,
+        default=_FIRST.values["self_window"].end,
         options=set(),
     )
     new_word_strength: FloatProperty(
@@ -100,7 +101,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         min=0.0,
         max=100.0,
         soft_max=20.0,
-        default=PRESET_WEIGHT["attribute"],
+        default=_FIRST.weight,
         options=set(),
     )
     blend_source: StringProperty(
@@ -121,7 +122,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         min=0.0,
         max=1.0,
         subtype="FACTOR",
-        default=EditSettings(source="", target="").blend_threshold,
+        default=_DEFAULTS.blend_threshold,
         options=set(),
     )
     model: EnumProperty(
@@ -131,6 +132,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
             ("BUILTIN", "Built-in", "The small model that the engine brings with it"),
             ("FOLDER", "Folder", "A Stable Diffusion 1.x checkpoint in a folder (diffusers layout)"),
         ],
+        update=_take_preset,
         options=set(),
     )
     model_folder: StringProperty(

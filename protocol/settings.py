@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import msgspec
 
 BUILTIN_MODEL = "builtin"
+DEFAULT_GUIDANCE = 7.5
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
@@ -26,7 +28,7 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     preset: str = "attribute"
     """The preset that the other settings were taken from; it changes nothing by itself."""
     steps: int = 20
-    guidance: float = 7.5
+    guidance: float = DEFAULT_GUIDANCE
     """Classifier-free guidance of the editing steps; at 1 or less there is none."""
     cross_mode: str = "refine"
     """`refine` aligns prompts of any lengths, `replace` swaps words one for one."""
@@ -71,7 +73,29 @@ PRESETS: dict[str, dict] = {
 """Settings by the kind of edit, drawn from the authors' configurations; what is absent is the field's default."""
 
 PRESET_WEIGHT = {"style": 10.0, "attribute": 5.0}
-"""Equalizer weight that a preset gives to the words that are new in the target prompt."""
+"""Equalizer weight that a preset gives to the words that are new in the target prompt; 1 where it is absent."""
+
+BUILTIN_ATTRIBUTE = dict(guidance=4.0, cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8))
+BUILTIN_ATTRIBUTE_WEIGHT = 2.0
+"""The small model keeps more of the background with less guidance and longer windows (`benchmarks.training.edits` measures it)."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a preset sets for a model: `values` by field, `weight` of the words that are new in the target prompt."""
+
+    values: dict
+    weight: float
+
+    @classmethod
+    def of(cls, name: str, model: str) -> Preset:
+        """The preset called `name`; `SettingsError` where there is none."""
+        if name not in PRESETS:
+            raise SettingsError(f"There is no preset called '{name}'; choose one of {', '.join(PRESETS)}.")
+        values = {"guidance": DEFAULT_GUIDANCE} | PRESETS[name]
+        if (name, model) == ("attribute", BUILTIN_MODEL):
+            return cls(values | BUILTIN_ATTRIBUTE, BUILTIN_ATTRIBUTE_WEIGHT)
+        return cls(values, PRESET_WEIGHT.get(name, 1.0))
 
 
 def words_of(prompt: str) -> list[str]:
@@ -87,14 +111,13 @@ def new_words(source: str, target: str) -> list[str]:
 
 def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettings:
     """Settings of `preset` for a pair of prompts, with `changes` on top; `SettingsError` where they are out of range."""
-    if preset not in PRESETS:
-        raise SettingsError(f"There is no preset called '{preset}'; choose one of {', '.join(PRESETS)}.")
-    values = dict(PRESETS[preset])
+    chosen = Preset.of(preset, changes.get("model", BUILTIN_MODEL))
+    values = dict(chosen.values)
     if preset == "reconstruct":
         target = source
     added = new_words(source, target)
-    if preset in PRESET_WEIGHT:
-        values["word_weights"] = {word: PRESET_WEIGHT[preset] for word in added}
+    if chosen.weight != 1.0:
+        values["word_weights"] = {word: chosen.weight for word in added}
     if preset == "shape":
         values["blend_source"] = tuple(new_words(target, source))
         values["blend_target"] = tuple(added)

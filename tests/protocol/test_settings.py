@@ -1,0 +1,64 @@
+"""Settings: presets, and the sentence for each that no edit can be made with."""
+
+import msgspec
+import pytest
+
+from protocol.settings import EditSettings, Preset, SettingsError, Window, apply_preset, check
+
+SOURCE, TARGET = "a red cube on grass", "a blue cube on grass"
+
+
+def test_a_preset_strengthens_the_new_words():
+    assert apply_preset("attribute", SOURCE, TARGET, model="sd").word_weights == {"blue": 5.0}
+    assert apply_preset("style", SOURCE, "watercolor of " + SOURCE).word_weights == {"watercolor": 10.0, "of": 10.0}
+    assert apply_preset("reconstruct", SOURCE, "").target == SOURCE
+
+
+def test_the_shape_preset_blends_the_words_that_differ():
+    settings = apply_preset("shape", SOURCE, "a red ball on grass")
+    assert (settings.blend_source, settings.blend_target) == (("cube",), ("ball",))
+
+
+def test_the_built_in_model_has_its_own_attribute_preset():
+    small, paper = Preset.of("attribute", "builtin"), Preset.of("attribute", "sd")
+    assert small.values["guidance"] < paper.values["guidance"] == 7.5
+    assert paper.values["cross_window"] == Window(0.0, 0.5)
+    assert apply_preset("attribute", SOURCE, TARGET).guidance == small.values["guidance"]
+
+
+def test_what_is_given_goes_before_the_preset():
+    settings = apply_preset("attribute", SOURCE, TARGET, guidance=2.0, word_weights={})
+    assert (settings.guidance, settings.word_weights) == (2.0, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"source": " "}, "source prompt is empty"),
+        ({"target": ""}, "target prompt is empty"),
+        ({"steps": 0}, "between 1 and 1000"),
+        ({"guidance": 51.0}, "between 0 and 50"),
+        ({"guidance": float("nan")}, "between 0 and 50"),
+        ({"cross_mode": "swap"}, "refine, replace"),
+        ({"self_window": Window(0.6, 0.5)}, "run forward"),
+        ({"word_windows": {"blue": Window(0.0, 1.5)}}, "word_windows of 'blue'"),
+        ({"word_weights": {"green": 2.0}}, "not a word of the target prompt"),
+        ({"blend_source": ("sphere",)}, "not a word of the source prompt"),
+        ({"blend_latents": True}, "needs blend words"),
+        ({"keys": ()}, "names no frame"),
+        ({"keys": ("²",)}, "keys has '²'"),
+        ({"keys": ("+-1",)}, "keys has '+-1'"),
+        ({"precision": "int4"}, "float32"),
+        ({"normalization": "none"}, "frame, clip"),
+    ],
+)
+def test_each_setting_out_of_range_is_one_sentence(changes, words):
+    settings = msgspec.structs.replace(EditSettings(source=SOURCE, target=TARGET), **changes)
+    with pytest.raises(SettingsError) as refused:
+        check(settings)
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_an_unknown_preset_is_refused_with_those_there_are():
+    with pytest.raises(SettingsError, match="choose one of style, attribute, shape, reconstruct"):
+        apply_preset("colour", SOURCE, TARGET)
