@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from .autoencoder import CONFIG, CROP, EDGE_WEIGHT, SQUARE_WEIGHT, error_terms, psnr, reconstruct, to_model
+from .autoencoder import EDGE_WEIGHT, SQUARE_WEIGHT, error_terms, psnr, reconstruct, to_model
 from .loop import Average, Checkpoint, launch, learning_rate, share_gradients, step_generators, write_part
 from .sheets import save_sheet
 
@@ -22,15 +22,10 @@ NOISE = 0.03  # on latents of deviation 1, so that a UNet's small errors are for
 _SEED = 13
 
 
-def batch(latents: np.ndarray, pictures: np.ndarray, numbers: np.random.Generator, size: int, crop: int):
-    """``size`` random squares of ``crop`` pixels: scaled latents (B, 4, crop / 4, crop / 4) and their pixels."""
-    side, codes, cuts = latents.shape[-1], [], []
-    step, places = pictures.shape[1] // side, crop * side // pictures.shape[1]
-    for row in numbers.integers(len(latents), size=size):
-        y, x = numbers.integers(side - places + 1, size=2)
-        codes.append(latents[row, :, y : y + places, x : x + places])
-        cuts.append(pictures[row, y * step : y * step + crop, x * step : x * step + crop])
-    return torch.from_numpy(np.stack(codes).astype(np.float32)), to_model(np.stack(cuts))
+def batch(latents: np.ndarray, pictures: np.ndarray, numbers: np.random.Generator, size: int):
+    """``size`` random pairs of scaled latents (B, 4, h / 4, w / 4) and their pictures (B, 3, h, w)."""
+    rows = numbers.integers(len(latents), size=size)
+    return torch.from_numpy(latents[rows].astype(np.float32)), to_model(pictures[rows])
 
 
 def train(arguments: argparse.Namespace, rank: int, workers: int) -> None:
@@ -45,9 +40,7 @@ def train(arguments: argparse.Namespace, rank: int, workers: int) -> None:
     kept = to_model(pictures[:: max(1, len(pictures) // 24)][:24])
     for step in range(checkpoint.load(), arguments.steps):
         numbers, generator = step_generators(_SEED, step, rank)
-        # Group normalisation sees whole pictures in use: so do two steps of five here.
-        crop, size = (CONFIG["sample_size"], arguments.batch // 4) if step % 5 < 2 else (CROP, arguments.batch)
-        codes, images = batch(latents, pictures, numbers, max(1, size // workers), crop)
+        codes, images = batch(latents, pictures, numbers, max(1, arguments.batch // workers))
         codes += NOISE * torch.randn(codes.shape, generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
             out = model.decode(codes / model.config.scaling_factor).sample
@@ -80,8 +73,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--state", type=Path, required=True, help="checkpoint and sample sheet")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model, with its 'vae'")
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--batch", type=int, default=16, help="squares a step, over all workers")
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--batch", type=int, default=6, help="pictures a step, over all workers")
     parser.add_argument("--save-every", type=int, default=100, help="steps")
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     arguments = parser.parse_args()
