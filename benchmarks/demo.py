@@ -1,6 +1,6 @@
 """The demo: a rendered clip goes from strip to strip. Runs in Blender's Python; `build.py demo` starts it.
 
-A cube is rendered twice by Blender itself: in the colour that it has, and in the one that it shall have. The first clip is
+A ball is rendered twice by Blender itself: in the colour that it has, and in the one that it shall have. The first clip is
 edited in the sequencer, through the add-on and the engine; the second is the right answer that the edit is judged by.
 """
 
@@ -36,13 +36,14 @@ import numpy as np
 
 from benchmarks.world.compose import compose, load_passes, object_mask
 from benchmarks.world.render import render_passes
-from benchmarks.world.spec import Camera, Scene, Thing, allowed_colours, caption
+from benchmarks.world.spec import COLOURS, Camera, Scene, Thing, caption
 
 ADDON = "bl_ext.user_default.fatezero_vse"
 SIDE, RATE = 128, 8
-SOURCE = Scene((Thing("cube", "red", motion="slide", size=1.2, turn=0.6),), "grass", "day", Camera("orbit"))
-TARGET = replace(SOURCE, objects=(replace(SOURCE.objects[0], colour="blue"),))
-"""A blue cube is a pair that the built-in model never saw in training."""
+BALL = Thing("sphere", "red", material="shiny", motion="slide", size=1.1)
+SOURCE = Scene((BALL,), "sand", "day", Camera("orbit"))
+TARGET = replace(SOURCE, objects=(replace(BALL, colour="green"),))
+"""A green sphere is a pair that the built-in model never saw in training."""
 MADE = {"demo.blend", "demo.blend1", "truth.npz", "source", "world", "fatezero", "masks", "report.json"} | {
     "side-by-side.mp4",
     "contact-sheet.png",
@@ -123,10 +124,10 @@ class Demo:
         )
         passes = load_passes(path)
         source = compose(passes, SOURCE)
-        colours = [colour for colour in allowed_colours("cube") + ("blue",) if colour != "red"]
         others = {
-            colour: compose(passes, replace(SOURCE, objects=(replace(SOURCE.objects[0], colour=colour),)))
-            for colour in colours
+            colour: compose(passes, replace(SOURCE, objects=(replace(BALL, colour=colour),)))
+            for colour in COLOURS
+            if colour != BALL.colour
         }
         right = TARGET.objects[0].colour
         np.savez_compressed(self.out / "truth.npz", source=source, right=right, mask=object_mask(passes, 0), **others)
@@ -172,7 +173,7 @@ class Demo:
         if self.model != "builtin":
             asked.model, asked.model_folder = "FOLDER", self.model
         say(f"  from  {asked.source}\n  to    {asked.target}")
-        settings = asked.as_edit(mask_words=("cube",))
+        settings = asked.as_edit(mask_words=(BALL.shape,))
         session = self.jobs.session
         job = session.edit(self.strips.choose(bpy.context, scene.name, strip.name), settings)
         while session.busy:

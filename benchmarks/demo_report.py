@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     (folder / "report.json").write_text(json.dumps(record, indent=2))
 
     write_clip(folder / "side-by-side.mp4", enlarge(np.concatenate([source, edited], axis=2), 2), RATE)
-    rows = {"source": source, "mask of\n'cube'": np.repeat(masks[..., None], 3, -1), "edited": edited}
+    rows = {"source": source, f"mask of\n'{word.name}'": np.repeat(masks[..., None], 3, -1), "edited": edited}
     contact_sheet(rows | {"right\nanswer": truth[right]}).save(folder / "contact-sheet.png")
     for name, value in record["metrics"].items():
         print(f"  {name.replace('_', ' '):28} {value}")

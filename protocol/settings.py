@@ -76,7 +76,7 @@ PRESET_WEIGHT = {"style": 10.0, "attribute": 5.0}
 """Equalizer weight that a preset gives to the words that are new in the target prompt; 1 where it is absent."""
 
 BUILTIN_ATTRIBUTE = dict(guidance=4.0, cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8))
-BUILTIN_ATTRIBUTE_WEIGHT = 2.0
+BUILTIN_ATTRIBUTE_WEIGHT = 1.0
 """The small model keeps more of the background with less guidance and longer windows (`benchmarks.training.edits` measures it)."""
 
 
