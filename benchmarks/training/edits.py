@@ -17,15 +17,11 @@ import torch
 from engine.editing import Editor, EditSettings
 from protocol.settings import Window
 
+from ..metrics import psnr
 from ..world import spec
 from ..world.compose import compose, load_passes, object_mask
 from .autoencoder import to_model
 from .sheets import save_sheet
-
-
-def decibels(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> float:
-    """PSNR of two uint8 clips over the pixels of a mask (F, h, w)."""
-    return float(10 * np.log10(255**2 / np.square(a.astype(float) - b)[where].mean()))
 
 
 def recoloured(scene: spec.Scene, colour: str) -> spec.Scene:
@@ -51,15 +47,15 @@ def judge(editor: Editor, folder: Path, number: int, arguments: argparse.Namespa
         word_weights={wanted: arguments.weight},
     )
     edit = editor.edit(source, settings).frames
-    near = {colour: decibels(edit, clip, mask) for colour, clip in truths.items()}
+    near = {colour: psnr(edit, clip, mask) for colour, clip in truths.items()}
     figures = {
         "edit": f"{settings.source} -> {wanted}",
         "nearest": max(near, key=near.get),
         "success": max(near, key=near.get) == wanted,
         "object_psnr": near[wanted],
         "object_psnr_unedited": near[scene.objects[0].colour],
-        "background_psnr": decibels(edit, source, ~mask),
-        "background_ceiling": decibels(editor.autoencode(source), source, ~mask),
+        "background_psnr": psnr(edit, source, ~mask),
+        "background_ceiling": psnr(editor.autoencode(source), source, ~mask),
     }
     return figures, [source, edit, truth]
 
