@@ -24,8 +24,8 @@ from .models.text import embed, read_prompt
 
 __all__ = ["EditError", "EditResult", "Editor", "Progress", "ReportProgress"]
 
-PICTURES_AT_ONCE = 4
-"""Frames that the autoencoder takes together; it runs in float32, where it needs most memory of all parts."""
+PIXELS_AT_ONCE = 512 * 512
+"""Of all the frames that the autoencoder takes together: it runs in float32, and needs most memory of all parts."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,11 @@ class Editor:
     def autoencode(self, frames: np.ndarray) -> np.ndarray:
         """(F, H, W, 3) uint8 through the autoencoder and back: the best that any edit can keep of them."""
         geometry = self.geometry(frames)
-        chunks = (frames[k : k + PICTURES_AT_ONCE] for k in range(0, len(frames), PICTURES_AT_ONCE))
         return np.concatenate(
-            [geometry.to_frames(self._decode(self._encode(geometry.to_model(chunk)))) for chunk in chunks]
+            [
+                geometry.to_frames(self._decode(self._encode(geometry.to_model(frames[chunk]))))
+                for chunk in _chunks(len(frames), geometry)
+            ]
         )
 
     def geometry(self, frames: np.ndarray) -> Geometry:
@@ -121,19 +123,14 @@ class Editor:
         ticker = _Ticker(report, {"encode": 1.0, "invert": steps, "edit": 3.0 * steps, "decode": 2.0})
         temporal = TemporalSettings(keys=settings.keys, pooled_norm=settings.normalization == "clip")
         embeddings = {name: embed(self.checkpoint, prompt) for name, prompt in prompts.items()}
-        chunks = range(0, len(rgb), PICTURES_AT_ONCE)
-        encoded = [
-            self._encode(geometry.to_model(rgb[k : k + PICTURES_AT_ONCE])) for k in ticker.over("encode", chunks)
-        ]
+        chunks = _chunks(len(rgb), geometry)
+        encoded = [self._encode(geometry.to_model(rgb[chunk])) for chunk in ticker.over("encode", chunks)]
         loop = invert(self.unet, schedule, torch.cat(encoded), prompts["source"], embeddings["source"], temporal)
         for inversion in ticker.over("invert", loop, steps):
             pass
         for state in ticker.over("edit", edit(self.unet, schedule, inversion, plan, embeddings, temporal), steps):
             pass
-        decoded = [
-            geometry.to_frames(self._decode(state.latents[k : k + PICTURES_AT_ONCE]))
-            for k in ticker.over("decode", chunks)
-        ]
+        decoded = [geometry.to_frames(self._decode(state.latents[chunk])) for chunk in ticker.over("decode", chunks)]
         masks = {word: self.word_mask(word, prompts["source"], inversion, geometry) for word in settings.mask_words}
         return np.concatenate(decoded), masks
 
@@ -171,6 +168,12 @@ class Editor:
             else "Close other programs, or use a smaller checkpoint."
         )
         raise EditError("memory", sentence, remedy)
+
+
+def _chunks(frames: int, geometry: Geometry) -> list[slice]:
+    """All frames, in parts that the autoencoder can take at once."""
+    size = max(1, PIXELS_AT_ONCE // (geometry.padded[0] * geometry.padded[1]))
+    return [slice(start, start + size) for start in range(0, frames, size)]
 
 
 ACTIVATIONS = 36

@@ -51,7 +51,7 @@ class Checkpoint:
 
 
 def load(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    """Load `builtin` or a folder; EditError with code `checkpoint` names the file at fault and why."""
+    """Load `builtin` or a folder, the autoencoder always in float32; EditError with code `checkpoint` names the file at fault and why."""
     hush()
     folder = BUILTIN_FOLDER if model == BUILTIN else Path(model).expanduser()
     if not folder.is_dir():
@@ -66,6 +66,7 @@ def load(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
         if named != expected:
             raise _refuse(f"The checkpoint '{folder.name}' has '{named}' as its {part}, where {expected} is needed.")
     parts = {part: _load_part(folder, part).to(device, dtype).eval() for part in _CLASSES}
+    parts["vae"].float()  # in half precision some autoencoders overflow
     unet, vae = parts["unet"], parts["vae"]
     profile, side = _profile(folder, unet, vae)
     return Checkpoint(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.editing import EditError
+from engine.editing import EditError, Editor
 from engine.geometry import Geometry
 from protocol.settings import EditSettings, Window, apply_preset
 
@@ -52,6 +52,15 @@ def test_the_same_edit_gives_the_same_frames(editor):
 )
 def test_every_setting_runs(editor, changes):
     assert editor.edit(clip(2), settings(steps=6, **changes)).frames.shape == (2, 48, 64, 3)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_half_precision_edits_come_near(editor, small_checkpoint, precision):
+    half = Editor.load(str(small_checkpoint), device="cpu", precision=precision)
+    assert half.unet.dtype == getattr(torch, precision) and half.checkpoint.vae.dtype == torch.float32
+    asked = settings(steps=2, guidance=2.0, word_weights={})
+    ours, theirs = (each.edit(clip(2), asked).frames.astype(int) for each in (half, editor))
+    assert abs(ours - theirs).mean() < 4
 
 
 def test_progress_only_rises_and_ends_at_one(editor):
