@@ -79,6 +79,7 @@ class Editor:
             "empty": read_prompt(self.checkpoint, ""),
             "target": read_prompt(self.checkpoint, settings.target),
         }
+        check_words(settings, prompts["source"], prompts["target"])
         plan = edit_plan(settings, prompts["source"], prompts["target"])
         rgb = frames[..., :3]
         geometry = self.geometry(frames)
@@ -208,6 +209,21 @@ def edit_plan(settings: EditSettings, source: Prompt, target: Prompt) -> EditPla
         self_window=_pair(settings.self_window),
         blend=blend,
     )
+
+
+def check_words(settings: EditSettings, source: Prompt, target: Prompt) -> None:
+    """Refuse settings for words that lie beyond what the model takes of a prompt: it would never see them."""
+    for role, prompt, words in (
+        ("source", source, (*settings.blend_source, *settings.mask_words)),
+        ("target", target, (*settings.blend_target, *settings.word_weights, *settings.word_windows)),
+    ):
+        for word in words:
+            if not prompt.positions([word]):
+                raise EditError(
+                    "settings",
+                    f"The {role} prompt is longer than the model takes, and '{word}' is beyond the cut.",
+                    "Shorten the prompt, or name another word.",
+                )
 
 
 def notes_on(plan: EditPlan) -> list[str]:

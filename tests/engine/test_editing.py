@@ -122,6 +122,13 @@ def test_words_that_were_cut_and_a_replace_that_became_refine_are_noted(editor):
     assert "these words were cut: and and" in notes[0] and "aligned (refine) instead" in notes[1]
 
 
+def test_a_word_beyond_the_cut_is_refused(editor):
+    long = "a red" + " and" * 90 + " cube"
+    for changes in ({"mask_words": ("cube",)}, {"blend_source": ("cube",), "blend_latents": True}):
+        with pytest.raises(EditError, match="'cube' is beyond the cut"):
+            editor.edit(clip(1), apply_preset("attribute", long, "a blue cube", **changes))
+
+
 def test_bad_frames_and_settings_are_refused_in_words(editor):
     with pytest.raises(EditError, match="8 bits"):
         editor.edit(clip().astype(np.float32), settings())
