@@ -11,6 +11,7 @@ the target row is taken from it on the spot:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ class Layer:
     anchored: bool
 
 
-class Processor:
+class Processor(ABC):
     """Base of both attention processors: projections in and out as diffusers does them.
 
     `current` is shared by all processors of a UNet: one list that holds the running `Call`.
@@ -100,8 +101,9 @@ class Processor:
         out = self.attend(self.current[0], query, key, value)
         return attn.to_out[0](out.transpose(1, 2).flatten(2))
 
+    @abstractmethod
     def attend(self, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Attention of all rows, edited as `call` says: (rows * F, heads, pixels, d)."""
 
     def other_rows(self, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Plain attention of all rows but the target, which comes last."""
@@ -118,7 +120,9 @@ class SelfAttention(Processor):
         if not (call.inject_self and self.layer.injects):
             return attention(query, key, value)
         values = call.row(value, TARGET)
-        injected = attention(call.row(query, SOURCE), call.row(key, SOURCE), values)
+        injected = attention(
+            call.row(query, SOURCE), call.row(key, SOURCE), values
+        )  # the source's map, the edit's values
         if call.mask is not None:
             own = attention(call.row(query, TARGET), call.row(key, TARGET), values)
             mask = call.mask(self.layer.level)[:, None, :, None]  # (F, 1, pixels, 1)
