@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -19,6 +20,8 @@ from .protocol.endpoint import process_runs
 from .protocol.messages import Welcome
 from .protocol.settings import EditSettings
 from .trouble import Trouble
+
+log = logging.getLogger(__name__)
 
 TICK_BUDGET = 0.02
 """Seconds of Blender's time that a tick may take, beyond the one frame that it renders at least."""
@@ -122,10 +125,17 @@ class Job:
                 raise Trouble("'{name}' is not in the file that is open now.", name=self.source.name)
             self.result = reimport.insert(self.source, frames, self._origin(welcome))
         except Trouble as trouble:
-            self.trouble = Trouble(
-                "{reason} The edited frames are in {folder}.", "Add them with Add, Image/Sequence.",
-                reason=trouble, folder=frames[0].parent,
-            )  # fmt: skip
+            self._keep(frames, trouble)
+        except Exception as error:
+            log.exception("the strip could not be made")
+            self._keep(frames, _unexpected(error))
+
+    def _keep(self, frames: list[Path], reason: Trouble) -> None:
+        """There is no strip, but there are its files: say where."""
+        self.trouble = Trouble(
+            "{reason} The edited frames are in {folder}.", "Add them with Add, Image/Sequence.",
+            reason=reason, folder=frames[0].parent,
+        )  # fmt: skip
 
     def _origin(self, welcome: Welcome) -> reimport.Origin:
         return reimport.Origin(
@@ -230,6 +240,10 @@ class Session:
             do(*arguments)
         except Trouble as trouble:
             self._fail(trouble)
+        except Exception as error:  # Blender drops a timer that raises, and the job would stay under way for ever
+            log.exception("a job's step failed")
+            if self.busy:
+                self._fail(_unexpected(error))
 
     def _fail(self, trouble: Trouble) -> None:
         self.trouble = trouble
@@ -289,6 +303,14 @@ def remove_leftovers() -> None:
         pid = folder.name.partition("-")[0]
         if pid.isdecimal() and not process_runs(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unexpected(error: Exception) -> Trouble:
+    """What is said of an error that nobody has foreseen; Blender's console has all of it."""
+    return Trouble(
+        "Something unexpected happened ({reason}).", "Please report it with what Blender's console says.",
+        reason=f"{type(error).__name__}: {error}",
+    )  # fmt: skip
 
 
 def _job_id(event: client.Event) -> str:

@@ -65,7 +65,7 @@ class FATEZERO_OT_edit_strip(bpy.types.Operator):
 
 
 class FATEZERO_OT_cancel(bpy.types.Operator):
-    """End the edit that is under way; nothing is kept of it"""
+    """End the edit that is under way"""
 
     bl_idname = "fatezero.cancel"
     bl_label = "Cancel Edit"
@@ -76,6 +76,7 @@ class FATEZERO_OT_cancel(bpy.types.Operator):
 
     def execute(self, _context) -> set[str]:
         jobs.session.job.cancel(jobs.session)
+        jobs.watch()
         jobs.redraw()
         return {"FINISHED"}
 

@@ -11,6 +11,7 @@ from . import jobs
 from .protocol import models
 from .protocol.settings import (
     BUILTIN_MODEL,
+    MAX_STEPS,
     EditSettings,
     Preset,
     SettingsError,
@@ -63,7 +64,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         name="Steps",
         description="Denoising steps, there and back: more take longer and come closer to the source",
         min=1,
-        max=1000,
+        max=MAX_STEPS,
         soft_max=50,
         default=_DEFAULTS.steps,
         options=set(),

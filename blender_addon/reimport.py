@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from .trouble import Trouble
 
 FOLDER = "fatezero"
 """Beside the .blend: every result has a folder of its own in it."""
+_RENAMES, _PAUSE = 5, 0.02
+"""How often a folder's renaming is tried, and seconds between."""
 TAG = "fatezero"
 """The strip's custom property that says how it was made."""
 
@@ -59,11 +63,16 @@ class Landing:
             raise _cannot_write(self._parent, error) from error
 
     def show(self) -> None:
-        """Give the filled folder its name."""
-        try:
-            os.replace(self.unfinished, self.folder)
-        except OSError as error:
-            raise _cannot_write(self.folder, error) from error
+        """Give the filled folder its name; where that is impossible the files stay where they are, and `folder` says so.
+
+        On Windows no folder can be renamed while a virus scanner reads in it.
+        """
+        for _ in range(_RENAMES):
+            with contextlib.suppress(OSError):
+                os.replace(self.unfinished, self.folder)
+                return
+            time.sleep(_PAUSE)
+        self.folder = self.unfinished
 
     def discard(self) -> None:
         """Remove what is unfinished, and the folder around it if nothing else is in it."""

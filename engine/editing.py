@@ -86,7 +86,9 @@ class Editor:
         self._check_memory(len(frames), geometry)
         try:
             result, masks = self._run(rgb, settings, schedule, plan, prompts, geometry, report)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):  # a CPU says it in words
+                raise
             raise EditError(
                 "memory", f"{len(frames)} frames did not fit in the device's memory.", "Edit a shorter range."
             ) from error
@@ -164,7 +166,7 @@ class Editor:
         wanted, there = frames * each / 2**30, free / 2**30
         sentence = f"{frames} frames at {geometry.padded[0]} x {geometry.padded[1]} need about {wanted:.1f} GiB of memory, and {there:.1f} GiB are free."
         remedy = (
-            f"Edit at most {fitting} frames at a time, for example frames 1 to {fitting}."
+            f"Edit at most {fitting} frames at a time, for example the first {fitting}."
             if fitting
             else "Close other programs, or use a smaller checkpoint."
         )

@@ -3,6 +3,7 @@ which only its user can write, says what folder that name means."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -26,6 +27,10 @@ def name_of(folder: Path) -> str:
 def register(home: Path, folder: Path) -> str:
     """Let the engine that lives in `home` use the checkpoint in `folder`; returns its name. Raises `OSError`."""
     name, known = name_of(folder), _read(home)
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise OSError(errno.EINVAL, "its name is not valid text", str(folder)) from error
     if known.get(name) != str(folder):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(home / FILE_NAME, msgspec.json.encode(known | {name: str(folder)}))

@@ -9,6 +9,8 @@ import msgspec
 
 BUILTIN_MODEL = "builtin"
 DEFAULT_GUIDANCE = 7.5
+MAX_STEPS = 999
+"""Of the 1000 timesteps that Stable Diffusion was trained on, its offset leaves this many."""
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
@@ -131,7 +133,7 @@ def check(settings: EditSettings) -> None:
     for role, prompt in (("source", settings.source), ("target", settings.target)):
         if not prompt.strip():
             raise SettingsError(f"The {role} prompt is empty; say in a few words what {_MEANING[role]}.")
-    _in_range("steps", settings.steps, 1, 1000)
+    _in_range("steps", settings.steps, 1, MAX_STEPS)
     _in_range("guidance", settings.guidance, 0.0, 50.0)
     _in_range("blend_threshold", settings.blend_threshold, 0.0, 1.0)
     _one_of("cross_mode", settings.cross_mode, ("refine", "replace"))

@@ -26,10 +26,12 @@ class Prompt:
     """Tokens that the text encoder takes, padding included (77 for CLIP)."""
 
     @classmethod
-    def read(cls, text: str, tokenizer) -> Prompt:
-        """Tokenize `text` word by word: a tokenizer that parts at spaces gives the same tokens as for the whole."""
+    def read(cls, text: str, tokenizer, length: int) -> Prompt:
+        """Tokenize `text` word by word: a tokenizer that parts at spaces gives the same tokens as for the whole.
+
+        `length`: tokens that the text encoder takes.
+        """
         words = tuple(text.split())
-        length = tokenizer.model_max_length
         tokens, spans, cut = [tokenizer.bos_token_id], [], []
         for word in words:
             pieces = tokenizer(word, add_special_tokens=False)["input_ids"]

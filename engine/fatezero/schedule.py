@@ -38,12 +38,14 @@ class Schedule:
             **{name: config[name] for name in _BETA_SETTINGS if name in config}, clip_sample=False
         )
         total = scheduler.config.num_train_timesteps
-        if not 1 <= steps <= total:
-            raise ValueError(f"{steps} steps were asked for; the checkpoint allows 1 to {total}")
-        spacing = total // steps
         offset = config.get("steps_offset", 0)
+        if not 1 <= steps <= total - offset:
+            raise ValueError(f"{steps} steps were asked for; the checkpoint allows 1 to {total - offset}")
+        spacing = total // steps
+        if config.get("rescale_betas_zero_snr"):
+            raise ValueError("its noise has no signal left at the last timestep, where no inversion can begin")
         return cls(
-            timesteps=tuple(min(spacing * k + offset, total - 1) for k in reversed(range(steps))),
+            timesteps=tuple(spacing * k + offset for k in reversed(range(steps))),
             spacing=spacing,
             alphas=scheduler.alphas_cumprod,
             final_alpha=float(scheduler.final_alpha_cumprod),

@@ -13,6 +13,8 @@ from .attention import Call, CrossAttention, Layer, SelfAttention
 from .normalization import ClipGroupNorm
 from .profile import Profile, level_sizes
 
+_NO_CALL = Call(rows=(), frames=0)
+
 
 class FateZeroUNet:
     """A UNet that takes rows of frames and does what a `Call` says.
@@ -23,7 +25,7 @@ class FateZeroUNet:
     def __init__(self, unet: UNet2DConditionModel, profile: Profile):
         self.unet, self.profile = unet.eval().requires_grad_(False), profile
         self.levels = len(unet.config.block_out_channels)
-        self._current: list[Call] = [Call(rows=(), frames=0)]
+        self._current: list[Call] = [_NO_CALL]
         layers = {name: self._layer(name) for name in unet.attn_processors}
         self._map_layers = sum(layer.gives_mask for name, layer in layers.items() if name.endswith("attn2.processor"))
         unet.set_attn_processor(
@@ -55,12 +57,15 @@ class FateZeroUNet:
         call.layers_with_maps = self._map_layers
         self._current[0] = call
         contexts = [prompt.expand(call.frames, -1, -1) for prompt in prompts]
-        output = self.unet(
-            torch.cat(list(latents)).to(self.device, self.dtype),
-            timestep,
-            encoder_hidden_states=torch.cat(contexts).to(self.device, self.dtype),
-            return_dict=False,
-        )[0]
+        try:
+            output = self.unet(
+                torch.cat(list(latents)).to(self.device, self.dtype),
+                timestep,
+                encoder_hidden_states=torch.cat(contexts).to(self.device, self.dtype),
+                return_dict=False,
+            )[0]
+        finally:
+            self._current[0] = _NO_CALL  # a call holds the whole inversion; it shall not outlive the edit
         return list(output.split(call.frames))
 
     def _layer(self, name: str) -> Layer:

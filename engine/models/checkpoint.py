@@ -65,8 +65,11 @@ def load(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
         named = (index.get(part) or [None, None])[1]
         if named != expected:
             raise _refuse(f"The checkpoint '{folder.name}' has '{named}' as its {part}, where {expected} is needed.")
-    parts = {part: _load_part(folder, part).to(device, dtype).eval() for part in _CLASSES}
-    parts["vae"].float()  # in half precision some autoencoders overflow
+    # In half precision some autoencoders overflow.
+    parts = {
+        part: _load_part(folder, part).to(device, torch.float32 if part == "vae" else dtype).eval() for part in _CLASSES
+    }
+    _check_make(folder, **parts)
     unet, vae = parts["unet"], parts["vae"]
     profile, side = _profile(folder, unet, vae)
     return Checkpoint(
@@ -101,6 +104,19 @@ def _load_part(folder: Path, part: str):
     return module
 
 
+def _check_make(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel) -> None:
+    """Refuse models of other kinds whose parts go by the same names (SDXL, inpainting)."""
+    config = unet.config
+    channels = (config.in_channels, config.out_channels, vae.config.latent_channels)
+    if channels != (4, 4, 4):
+        raise _refuse(f"The UNet of '{folder.name}' takes {channels[0]} channels, where Stable Diffusion 1.x takes 4.")
+    width, given = config.cross_attention_dim, text_encoder.config.hidden_size
+    if config.addition_embed_type is not None or width != given:
+        raise _refuse(
+            f"The UNet of '{folder.name}' needs more than one text encoder's {given} features (as SDXL does)."
+        )
+
+
 def _check_weights(path: Path) -> None:
     """Refuse a file that is damaged, or that would run code when it is loaded."""
     try:
@@ -128,8 +144,10 @@ def _tokenizer(folder: Path) -> CLIPTokenizer:
 def _profile(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL) -> tuple[Profile, int]:
     """The folder's own `profile.json`, else Stable Diffusion's, and the side of the training pictures in pixels."""
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    side = unet.config.sample_size * factor
+    side = unet.config.sample_size * factor if isinstance(unet.config.sample_size, int) else None
     if not (folder / PROFILE_FILE).is_file():
+        if side is None:
+            raise _refuse(f"unet/config.json of '{folder.name}' does not say the size of its pictures (sample_size).")
         return Profile(), side
     values = _read_json(folder, PROFILE_FILE)
     try:

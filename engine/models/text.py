@@ -11,7 +11,7 @@ from .checkpoint import Checkpoint
 
 def read_prompt(checkpoint: Checkpoint, text: str) -> Prompt:
     """The prompt in the checkpoint's tokens."""
-    return Prompt.read(text, checkpoint.tokenizer)
+    return Prompt.read(text, checkpoint.tokenizer, checkpoint.text_encoder.config.max_position_embeddings)
 
 
 @torch.no_grad()

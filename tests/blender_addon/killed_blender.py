@@ -16,7 +16,7 @@ addon_utils.extensions_refresh()
 addon_utils.enable(MODULE, default_set=True)
 bpy.ops.wm.open_mainfile(filepath=blend)
 settings = bpy.data.scenes["Scene"].fatezero
-settings.source, settings.target, settings.steps = "a red ball", "a blue ball", 1000
+settings.source, settings.target, settings.steps = "a red ball", "a blue ball", 999
 settings.model, settings.model_folder = "FOLDER", checkpoint
 addon = sys.modules[MODULE + ".operators"]
 job = addon.begin(bpy.context)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from engine.errors import EditError
@@ -98,3 +99,17 @@ def test_another_kind_of_model_is_refused(folder):
 
 def test_no_folder_is_refused(tmp_path):
     assert "There is no checkpoint folder" in refusal(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"in_channels": 9}, "takes 9 channels"),
+        ({"cross_attention_dim": 48}, "more than one text encoder's 32 features"),
+        ({"sample_size": None}, "does not say the size of its pictures"),
+    ],
+)
+def test_models_of_another_make_are_refused(folder, changes, words):
+    config = json.loads((folder / "unet/config.json").read_text())
+    UNet2DConditionModel.from_config(config | changes).save_pretrained(folder / "unet")
+    assert words in refusal(folder)

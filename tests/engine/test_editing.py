@@ -132,7 +132,7 @@ def test_a_word_beyond_the_cut_is_refused(editor):
 def test_bad_frames_and_settings_are_refused_in_words(editor):
     with pytest.raises(EditError, match="8 bits"):
         editor.edit(clip().astype(np.float32), settings())
-    with pytest.raises(EditError, match="between 1 and 1000"):
+    with pytest.raises(EditError, match="between 1 and 999"):
         editor.edit(clip(), EditSettings(source="a", target="b", steps=1001))
 
 

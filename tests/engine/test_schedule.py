@@ -46,5 +46,5 @@ def test_no_guidance_without_the_empty_row():
 def test_what_cannot_be_sampled_is_said():
     with pytest.raises(ValueError, match="predicts 'sample'"):
         schedule(prediction_type="sample")
-    with pytest.raises(ValueError, match="1 to 1000"):
-        schedule(1001)
+    with pytest.raises(ValueError, match="1 to 999"):
+        schedule(1000)

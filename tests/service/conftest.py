@@ -94,7 +94,7 @@ def start_endless(settings, clip) -> Callable[..., None]:
     """Submit an edit that takes long enough to be disturbed, and wait until it denoises."""
 
     def start(connection: Connection, job_id: str, frames: list[Path] | None = None) -> None:
-        connection.submit(job_id, settings(steps=1000), frames or clip(2))
+        connection.submit(job_id, settings(steps=999), frames or clip(2))
         wait_until(
             lambda: (status := connection.status(job_id)).final or (status.stage == "invert" and status.step > 1),
             "the first steps",
