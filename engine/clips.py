@@ -34,7 +34,10 @@ def read_clip(path: Path, start: int = 0, end: int | None = None) -> tuple[np.nd
 
 
 def write_clip(path: Path, frames: np.ndarray, rate: Fraction) -> None:
-    """Write (F, H, W, 3 or 4) or greyscale (F, H, W) frames to a video file, or as PNGs to a folder, whole or not at all."""
+    """Write (F, H, W, 3 or 4) or greyscale (F, H, W) frames to a video file, or as numbered PNGs to a folder.
+
+    A video, and each PNG, is there whole or not at all.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
