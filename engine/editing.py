@@ -134,15 +134,18 @@ class Editor:
         for state in ticker.over("edit", edit(self.unet, schedule, inversion, plan, embeddings, temporal), steps):
             pass
         decoded = [geometry.to_frames(self._decode(state.latents[chunk])) for chunk in ticker.over("decode", chunks)]
-        masks = {word: self.word_mask(word, prompts["source"], inversion, geometry) for word in settings.mask_words}
-        return np.concatenate(decoded), masks
+        return np.concatenate(decoded), self.word_masks(settings.mask_words, prompts["source"], inversion, geometry)
 
-    def word_mask(self, word: str, source: Prompt, inversion: Inversion, geometry: Geometry) -> np.ndarray:
-        """Where the source's cross-attention sees `word`, mean over all steps, each frame's strongest being 255: (F, H, W) uint8."""
-        sizes = self.unet.sizes(inversion.latents[0])
-        grid = sizes[self.unet.profile.mask_level]
-        mean = torch.stack(inversion.maps).mean(0)
-        return geometry.to_masks(soft_mask(mean, source.positions([word]), grid, grid)[:, 0])
+    def word_masks(
+        self, words: Iterable[str], source: Prompt, inversion: Inversion, geometry: Geometry
+    ) -> dict[str, np.ndarray]:
+        """For each word (F, H, W) uint8: where the source's cross-attention sees it, mean over all steps.
+
+        255 is each frame's strongest place.
+        """
+        grid = self.unet.sizes(inversion.latents[0])[self.unet.profile.mask_level]
+        mean = sum(inversion.maps) / inversion.steps
+        return {word: geometry.to_masks(soft_mask(mean, source.positions([word]), grid, grid)[:, 0]) for word in words}
 
     @torch.no_grad()
     def _encode(self, pictures: Tensor) -> Tensor:
