@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -16,14 +18,20 @@ from zmq.utils.monitor import recv_monitor_message
 from . import PROTOCOL_VERSION, files, limits, messages, wire
 from .endpoint import Endpoint
 from .errors import ProtocolError
-from .files import Fetched
-from .messages import JobStatus, Welcome
+from .files import Download, Fetched
+from .messages import Ends, JobStatus, Welcome
 from .settings import EditSettings
 
 PATIENCE = 20.0
 """Seconds that an answer may take, where the caller names no time."""
 REPEAT_AFTER = 2.0
 """Seconds after which an unanswered request is sent again: the engine drops answers to a client that does not read."""
+TRANSFER_PATIENCE, TRANSFER_REPEAT_AFTER = 60.0, 10.0
+"""The same for chunks, which take their time over a slow line."""
+BUSY_PAUSE = 0.1
+"""Seconds until a request is sent again that the engine was too busy for."""
+MAX_ROUNDS = 3
+"""Uploads of one job's frames, before it is said that they do not stay."""
 
 _LOST = (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED)
 _BAD_KEY = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
@@ -38,6 +46,18 @@ _WATCHED = (
 
 Report = Callable[[int, int], None]
 """Called with how many files are there and how many there are in all; an exception raised in it ends the transfer."""
+
+
+@dataclass
+class _Request:
+    """A request on its way: what it is, how to get its chunk when it is sent, and its answer once that is there."""
+
+    message: messages.Message
+    load: Callable[[], bytes] | None = None
+    parts: list = field(default_factory=list)
+    deadline: float = 0.0
+    due: float = 0.0
+    answer: wire.Packet | None = None
 
 
 class Connection:
@@ -113,19 +133,16 @@ class Connection:
         digests = [files.digest(path) for path in frames]
         paths = dict(zip(digests, frames))
         request = messages.Submit(job_id=job_id, settings=settings, frames=digests, fps=fps)
-        while True:
+        for _ in range(MAX_ROUNDS):
             answer = self._ask(request, messages.Job, messages.Wanted).message
             if isinstance(answer, messages.Job):
                 return answer.status
-            present = len(paths) - len(answer.missing)
-            for done, missing in enumerate(answer.missing, start=present):
-                if on_sent:
-                    on_sent(done, len(paths))
-                if missing.blob not in paths:
-                    raise _nonsense()
-                self._upload(missing, paths[missing.blob])
-            if on_sent:
-                on_sent(len(paths), len(paths))
+            if not paths.keys() >= {missing.blob for missing in answer.missing}:
+                raise _nonsense()
+            self._upload(answer.missing, paths, on_sent)
+        raise ProtocolError(
+            "store-full", "The engine does not keep the frames that it is sent.", "Make room on the engine's disk."
+        )
 
     def status(self, job_id: str) -> JobStatus:
         """How the job stands, with its notes and blobs; refused with `no-such-job`."""
@@ -138,6 +155,34 @@ class Connection:
     def cancel(self, job_id: str) -> JobStatus:
         """End the job: at once where it waits, at its next denoising step where it runs. Harmless when repeated."""
         return self._ask(messages.Cancel(job_id=job_id), messages.Job).message.status
+
+    def pause(self, job_id: str) -> JobStatus:
+        """Leave the job until `resume`; one that runs stops at its next denoising step. One that has ended stays so."""
+        return self._ask(messages.Pause(job_id=job_id), messages.Job).message.status
+
+    def resume(self, job_id: str) -> JobStatus:
+        """Queue a paused job again; it goes on where it stopped."""
+        return self._ask(messages.Resume(job_id=job_id), messages.Job).message.status
+
+    def retry(self, job_id: str) -> JobStatus:
+        """Queue a job again that failed or was cancelled, or whose result the engine no longer has."""
+        return self._ask(messages.Retry(job_id=job_id), messages.Job).message.status
+
+    def move(self, job_id: str, before: str | None = None) -> JobStatus:
+        """Have a waiting job run just before another one, or last of all of this client's."""
+        return self._ask(messages.Move(job_id=job_id, before=before), messages.Job).message.status
+
+    def taken(self, job_id: str) -> JobStatus:
+        """Say that the job's result is safe here; the engine keeps it until then, and for a time after that."""
+        return self._ask(messages.Taken(job_id=job_id), messages.Job).message.status
+
+    def forget(self, job_id: str) -> None:
+        """End the job if need be, and have the engine drop it with its result."""
+        self._ask(messages.Forget(job_id=job_id), messages.Noted)
+
+    def when_alone(self, ends: Ends) -> None:
+        """Say when a local engine shall end once no program is connected to it; refused by a remote one."""
+        self._ask(messages.WhenAlone(ends=ends), messages.Noted)
 
     def events(self) -> list[JobStatus]:
         """Statuses pushed since the last call, without notes and blobs. Hints only: some may be missing. Never blocks."""
@@ -160,55 +205,127 @@ class Connection:
             )
         fetched = files.plan(status, folder)
         wanted = list(fetched.pairs(status))
-        for done, (blob, path) in enumerate(wanted):
-            if on_received:
-                on_received(done, len(wanted))
+        lacking: dict[str, list[Path]] = {}
+        for blob, path in wanted:
             if not files.has(path, blob):
-                files.write(path, blob, self._pieces(blob))
+                lacking.setdefault(blob, []).append(path)
+        there = len(wanted) - sum(map(len, lacking.values()))
+        for paths in self._download(lacking):
+            if on_received:
+                on_received(there, len(wanted))
+            there += len(paths)
         if on_received:
             on_received(len(wanted), len(wanted))
         return fetched
 
     def shutdown(self, timeout: float = 5.0) -> None:
-        """Ask the engine to end; jobs that wait or run start anew with the next one."""
+        """Ask a local engine to end; jobs that wait or run go on with the next one."""
         self._ask(messages.Shutdown(), messages.Stopping, timeout=timeout)
 
-    def _upload(self, missing: messages.Missing, path: Path) -> None:
-        size, offset = files.size(path), missing.offset
-        while offset < size:
-            chunk = files.chunk(path, offset)
-            request = messages.Upload(blob=missing.blob, size=size, offset=offset)
-            offset = self._ask(request, messages.Stored, buffers=[chunk]).message.received
+    def _upload(self, missing: Sequence[messages.Missing], paths: dict[str, Path], on_sent: Report | None) -> None:
+        done = len(paths) - len(missing)
+        todo: deque[_Request] = deque()
+        for wanted in missing:
+            path = paths[wanted.blob]
+            size = files.size(path)
+            todo.extend(
+                _Request(
+                    messages.Upload(blob=wanted.blob, size=size, offset=offset), partial(files.chunk, path, offset)
+                )
+                for offset in range(wanted.offset, size, limits.CHUNK_BYTES)
+            )
+        if on_sent:
+            on_sent(done, len(paths))
+        for request, answer in self._exchange(todo, messages.Stored):
+            upload = request.message
+            if upload.offset + limits.CHUNK_BYTES >= upload.size and answer.message.received == upload.size:
+                done += 1
+                if on_sent:
+                    on_sent(done, len(paths))
 
-    def _pieces(self, blob: str):
-        offset, size = 0, None
-        while size is None or offset < size:
-            packet = self._ask(messages.Read(blob=blob, offset=offset), messages.Piece)
-            piece = packet.message
-            if piece.size > limits.MAX_BLOB_BYTES or len(packet.buffers) != 1 or not packet.buffers[0]:
-                raise _nonsense()
-            yield packet.buffers[0]
-            offset, size = offset + len(packet.buffers[0]), piece.size
+    def _download(self, lacking: dict[str, list[Path]]) -> Iterator[list[Path]]:
+        """Fetch blobs, each into the files that want it, and yield these as they are complete.
 
-    def _ask(
-        self, message: messages.Message, *answers: type, buffers: Sequence[bytes] = (), timeout: float = PATIENCE
-    ) -> wire.Packet:
+        A blob that was cut off before goes on where it was.
+        """
+        todo = deque(
+            _Request(messages.Read(blob=blob, offset=files.received(paths[0], blob))) for blob, paths in lacking.items()
+        )
+        downloads: dict[str, Download] = {}
+        try:
+            for request, answer in self._exchange(todo, messages.Piece):
+                blob, piece = request.message.blob, answer.message
+                if piece.size > limits.MAX_BLOB_BYTES or len(answer.buffers) != 1:
+                    raise _nonsense()
+                if blob not in downloads:
+                    downloads[blob] = Download(lacking[blob][0], blob)
+                    rest = range(request.message.offset + limits.CHUNK_BYTES, piece.size, limits.CHUNK_BYTES)
+                    todo.extendleft(_Request(messages.Read(blob=blob, offset=at)) for at in reversed(rest))
+                downloads[blob].add(request.message.offset, answer.buffers[0])
+                if downloads[blob].received >= piece.size:
+                    downloads.pop(blob).finish(lacking[blob])
+                    yield lacking[blob]
+        finally:
+            for download in downloads.values():
+                download.close()
+
+    def _ask(self, message: messages.Message, *answers: type, timeout: float = PATIENCE) -> wire.Packet:
         """Send a request, again if need be, and wait for one of `answers`; a `Refusal` is raised."""
-        message = msgspec.structs.replace(message, request=next(self._requests))
-        parts = wire.pack(message, *buffers)
-        deadline = time.monotonic() + timeout
-        while (now := time.monotonic()) < deadline:
-            self._send(parts)
-            until = min(deadline, now + REPEAT_AFTER)
-            while (packet := self._receive(until)) is not None:
-                answer = packet.message
-                if isinstance(answer, messages.Refusal) and answer.request in (0, message.request):
-                    raise ProtocolError(answer.code, answer.sentence, answer.remedy)
-                if not self._keep_event(packet) and answer.request == message.request:
-                    if not isinstance(answer, answers):
-                        raise _nonsense()
-                    return packet
-        raise self._time_out(timeout)
+        todo = deque([_Request(message)])
+        ((_, answer),) = self._exchange(todo, *answers, timeout=timeout, repeat_after=REPEAT_AFTER)
+        return answer
+
+    def _exchange(
+        self,
+        todo: deque[_Request],
+        *answers: type,
+        timeout: float = TRANSFER_PATIENCE,
+        repeat_after: float = TRANSFER_REPEAT_AFTER,
+    ) -> Iterator[tuple[_Request, wire.Packet]]:
+        """Send the requests in `todo`, which may grow meanwhile, and yield each with its answer, in their order.
+
+        At most a window of them is under way: this credit bounds the memory that a transfer takes on both sides.
+        """
+        waiting: dict[int, _Request] = {}
+        while todo or waiting:
+            while todo and len(waiting) < limits.TRANSFER_WINDOW:
+                request = todo.popleft()
+                request.message = msgspec.structs.replace(request.message, request=next(self._requests))
+                request.parts = wire.pack(request.message, *([request.load()] if request.load else []))
+                request.deadline = time.monotonic() + timeout
+                waiting[request.message.request] = request
+            oldest = next(iter(waiting.values()))
+            while oldest.answer is None:
+                self._send_due(waiting.values(), repeat_after)
+                if time.monotonic() >= oldest.deadline:
+                    raise self._time_out(timeout)
+                self._take_in(waiting, answers)
+            del waiting[oldest.message.request]
+            yield oldest, oldest.answer
+
+    def _send_due(self, waiting: Iterable[_Request], repeat_after: float) -> None:
+        now = time.monotonic()
+        for request in waiting:
+            if request.answer is None and now >= request.due:
+                self._send(request.parts)
+                request.due = now + repeat_after
+
+    def _take_in(self, waiting: dict[int, _Request], answers: tuple[type, ...]) -> None:
+        """Take in one message, or none where one of the requests is due first."""
+        until = min(min(request.due, request.deadline) for request in waiting.values() if request.answer is None)
+        packet = self._receive(until)
+        if packet is None or self._keep_event(packet):
+            return
+        answer = packet.message
+        request = waiting.get(answer.request)
+        if isinstance(answer, messages.Refusal) and (request or not answer.request):
+            if answer.code != "busy" or request is None:
+                raise ProtocolError(answer.code, answer.sentence, answer.remedy)
+            request.due = time.monotonic() + BUSY_PAUSE
+        elif request:
+            if not isinstance(answer, answers):
+                raise _nonsense()
+            request.answer, request.parts = packet, []
 
     def _send(self, parts: list) -> None:
         try:
@@ -238,21 +355,35 @@ class Connection:
     def _watch(self) -> None:
         """Learn from the socket's monitor what no message ever says: wrong keys, and nobody there."""
         while self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)["event"]
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            told = recv_monitor_message(self._monitor)
+            if told["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._connected = True
             elif self._failure is None:
-                self._failure = self._meaning(event)
+                self._failure = self._meaning(told["event"], told["value"])
 
-    def _meaning(self, event: int) -> ProtocolError | None:
-        address = self._endpoint.address
+    def _meaning(self, event: int, value: int) -> ProtocolError | None:
+        address, remote = self._endpoint.address, self._endpoint.remote
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and value == wire.STATUS_TOO_MANY:
+            return ProtocolError(
+                "too-many-connections",
+                f"The engine at {address} has as many connections as it takes.",
+                "Close a program that uses it, and try again.",
+            )
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             return ProtocolError(
-                "not-allowed", f"The engine at {address} does not know this client's key.", "Restart the engine."
+                "not-allowed",
+                f"The engine at {address} does not know this client's key.",
+                "Have this client's key added on the engine's machine: `python -m engine keys add NAME KEY`."
+                if remote
+                else "Restart the engine.",
             )
         if event in _BAD_KEY:
             return ProtocolError(
-                "wrong-key", f"What answers at {address} is not the engine whose key is on file.", "Restart the engine."
+                "wrong-key",
+                f"What answers at {address} is not the engine whose key is on file.",
+                "Compare the engine's key here with what `python -m engine keys` prints on its machine."
+                if remote
+                else "Restart the engine.",
             )
         if event in _LOST and self._connected:
             return ProtocolError(
@@ -261,15 +392,20 @@ class Connection:
                 "Connect again, or start the engine again if it has ended; queued jobs are kept.",
             )
         if event == zmq.EVENT_CLOSED:
-            return ProtocolError("no-engine", f"No engine answers at {address}.", "Start the engine.")
+            return ProtocolError("no-engine", f"No engine answers at {address}.", self._unreachable())
         return None
+
+    def _unreachable(self) -> str:
+        if self._endpoint.remote:
+            return "Check the address, that the engine runs there with --listen, and that its port is open."
+        return "Start the engine, or restart it if it hangs."
 
     def _time_out(self, timeout: float) -> ProtocolError:
         if not self._connected:
             return ProtocolError(
                 "no-engine",
                 f"No engine has answered at {self._endpoint.address} within {timeout:g} s.",
-                "Start the engine, or restart it if it hangs.",
+                self._unreachable(),
             )
         return ProtocolError(
             "time-out", f"The engine has not answered within {timeout:g} s.", "Try again; restart it if it hangs."

@@ -6,16 +6,14 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
 from .errors import ProtocolError
+from .keys import Key, KeyPair
 from .private import write_private
 
 FILE_NAME = "endpoint.json"
-
-Key = Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,12 +24,42 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     server_key: Key
     """The engine's public CURVE key, Z85."""
     client_key: Key
-    """Public key of the one client that the engine lets in."""
+    """The client's own public key, which the engine must know."""
     client_secret: Key
-    pid: int
-    """Process id of the engine's server."""
-    engine: str
-    """The engine's version."""
+    pid: int = 0
+    """Process id of the engine's server; 0 where it runs on another machine."""
+    engine: str = ""
+    """The engine's version, where it is known."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether the engine is not this user's own on this machine."""
+        return self.pid == 0
+
+
+def remote(address: str, server_key: str, client: KeyPair) -> Endpoint:
+    """The endpoint of an engine on another machine, at `HOST:PORT`; `ProtocolError` with code `endpoint-damaged`."""
+    host, _, port = address.strip().removeprefix("tcp://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ProtocolError(
+            "endpoint-damaged",
+            f"'{address}' is no address of an engine.",
+            "Give a name and a port, as gpu.studio:7860.",
+        )
+    values = dict(
+        address=f"tcp://{host}:{port}",
+        server_key=server_key.strip(),
+        client_key=client.public,
+        client_secret=client.secret,
+    )
+    try:
+        return msgspec.convert(values, Endpoint)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(
+            "endpoint-damaged",
+            "The engine's key is not one.",
+            "Copy the 40 characters that `python -m engine keys` prints on the engine's machine.",
+        ) from error
 
 
 def default_home() -> Path:

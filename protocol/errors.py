@@ -9,10 +9,11 @@ class ProtocolError(Exception):
     """Something that cannot be done: `code` for programs, `sentence` and `remedy` (one sentence each) for people.
 
     Codes of the connection: `no-engine` (nothing answers there), `endpoint-damaged`, `wrong-key` (the engine at that
-    address has another key), `not-allowed` (the engine does not know this client's key), `version-mismatch`,
-    `connection-lost`, `time-out`, `malformed`, `over-limit`, `disk-full`, `cannot-read`, `cannot-write`.
+    address has another key), `not-allowed` (the engine does not know this client's key, or keeps that request for its
+    own machine), `too-many-connections`, `version-mismatch`, `connection-lost`, `time-out`, `malformed`, `over-limit`,
+    `busy`, `disk-full`, `cannot-read`, `cannot-write`.
     Codes of requests: `bad-settings`, `no-such-job`, `job-differs`, `not-done`, `no-such-blob`, `digest-mismatch`,
-    `queue-full`, `stopping`, `unknown-model`.
+    `queue-full`, `store-full`, `unknown-model`.
     """
 
     def __init__(self, code: str, sentence: str, remedy: str = ""):

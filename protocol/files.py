@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -90,31 +91,100 @@ def has(path: Path, blob: str) -> bool:
         return False
 
 
-def write(path: Path, blob: str, pieces: Iterable[bytes]) -> None:
-    """Write `pieces` to `path`, which appears only when all are there and their digest is `blob`."""
+def received(path: Path, blob: str) -> int:
+    """Bytes that an earlier `Download` has left for `path`."""
+    try:
+        return _part(path, blob).stat().st_size
+    except OSError:
+        return 0
+
+
+class Download:
+    """A blob on its way into a file, which appears only when all bytes are there and their digest is the blob's name.
+
+    What has arrived stays beside `path` in a hidden file, so that a transfer that was cut off can go on.
+    `ProtocolError` with code `disk-full`, `cannot-write` or `digest-mismatch`; then nothing stays.
+    """
+
+    def __init__(self, path: Path, blob: str):
+        self._path, self._blob, self._part = path, blob, _part(path, blob)
+        self._sha = hashlib.sha256()
+        self.received = 0
+        """Bytes that are there."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._part, "a+b")  # noqa: SIM115  kept open from piece to piece
+            self._file.seek(0)
+            while chunk := self._file.read(limits.CHUNK_BYTES):
+                self._sha.update(chunk)
+                self.received += len(chunk)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    def add(self, offset: int, piece: bytes) -> None:
+        """Append `piece`, which begins at byte `offset`; one that does not belong there is passed over."""
+        if offset != self.received:
+            return
+        try:
+            self._file.write(piece)
+        except OSError as error:
+            self._discard()
+            raise _cannot_write(self._path, error) from error
+        self._sha.update(piece)
+        self.received += len(piece)
+
+    def finish(self, paths: Iterable[Path]) -> None:
+        """All bytes are there: put them into each of `paths`, of which `path` is one."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            if self._sha.hexdigest() != self._blob:
+                raise ProtocolError(
+                    "digest-mismatch",
+                    f"{self._path.name} arrived with other bytes than the engine named.",
+                    "Fetch it again.",
+                )
+            for path in paths:
+                if path != self._path:
+                    _copy(self._part, path)
+            os.replace(self._part, self._path)
+        except OSError as error:
+            raise _cannot_write(self._path, error) from error
+        finally:
+            self._discard()
+
+    def close(self) -> None:
+        """Leave what is there for a later try."""
+        with contextlib.suppress(OSError):  # a full disk may refuse what is still buffered
+            self._file.close()
+
+    def _discard(self) -> None:
+        self.close()
+        with contextlib.suppress(OSError):
+            self._part.unlink()
+
+
+def _part(path: Path, blob: str) -> Path:
+    return path.with_name(f".{path.name}.{blob[:16]}.part")
+
+
+def _copy(source: Path, path: Path) -> None:
+    """Copy a file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    sha = hashlib.sha256()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            for piece in pieces:
-                sha.update(piece)
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        if sha.hexdigest() != blob:
-            raise ProtocolError(
-                "digest-mismatch", f"{path.name} arrived with other bytes than the engine named.", "Fetch it again."
-            )
+        shutil.copyfile(source, temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        code, why = ("disk-full", "the disk is full") if full_disk(error) else ("cannot-write", error.strerror)
-        raise ProtocolError(
-            code, f"{path} cannot be written: {why}.", "Make room there or save elsewhere, then fetch it again."
-        ) from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> ProtocolError:
+    code, why = ("disk-full", "the disk is full") if full_disk(error) else ("cannot-write", error.strerror)
+    return ProtocolError(
+        code, f"{path} cannot be written: {why}.", "Make room there or save elsewhere, then fetch it again."
+    )
 
 
 def _numbered(folder: Path, count: int) -> list[Path]:

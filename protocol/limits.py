@@ -30,16 +30,24 @@ MAX_NOTES = 32
 """Of one job's result."""
 MAX_SENTENCE_CHARACTERS = 1000
 """Of a note, or of an error's sentence or remedy; what is longer is cut."""
-MAX_QUEUED_JOBS = 64
-"""Jobs of one engine that wait or run."""
+MAX_QUEUED_JOBS = 1024
+"""Jobs of one engine that have not ended."""
+MAX_CLIENT_JOBS = 256
+"""Jobs of one client that have not ended."""
 MAX_JOBS_LISTED = 200
 """The newest ones, in one answer."""
-MAX_CLIENTS = 64
-"""Clients that are told of events; the one that said hello longest ago makes room."""
+MAX_CONNECTIONS = 64
+"""To one engine at a time; one more is turned away with its own reason (status 500 of the handshake)."""
+TRANSFER_WINDOW = 8
+"""The credit of a transfer: chunks that are under way at a time, in either direction."""
+MAX_UNANSWERED = 2 * TRANSFER_WINDOW
+"""Requests of one connection that wait for their answers; further ones are refused with `busy`."""
+MAX_WAITING_BYTES = 64 * MIB
+"""Of all requests that wait for their answers; further ones are refused with `busy`."""
 MAX_EVENTS_KEPT = 256
 """By a client that does not ask for them; the oldest make room."""
-MAX_MESSAGES_WAITING = 16
-"""In a socket's queue, for one peer."""
+MAX_MESSAGES_WAITING = 2 * MAX_UNANSWERED
+"""In a socket's queue, for one peer: room for all answers and for some events."""
 
 
 def over_limit(what: str, value: int, most: int, remedy: str) -> ProtocolError:
@@ -63,6 +71,6 @@ def as_dict() -> dict[str, int]:
         "clip_bytes": MAX_CLIP_BYTES,
         "mask_words": MAX_MASK_WORDS,
         "settings_bytes": MAX_SETTINGS_BYTES,
-        "queued_jobs": MAX_QUEUED_JOBS,
+        "queued_jobs": MAX_CLIENT_JOBS,
         "chunk_bytes": CHUNK_BYTES,
     }

@@ -6,7 +6,7 @@ found done. Frames travel as blobs: files' bytes, named by their SHA-256.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,6 +19,8 @@ FramesPerSecond = Annotated[float, msgspec.Meta(gt=0, le=1000)]
 ClientName = Annotated[str, msgspec.Meta(max_length=200)]
 
 FINAL_STATES = ("done", "failed", "cancelled")
+Ends = Literal["at-once", "after-queue", "never"]
+"""When a local engine ends that no program is connected to any more."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -34,7 +36,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     job_id: JobId
     state: str
-    """`queued`, `running`, `done`, `failed` or `cancelled`."""
+    """`queued`, `running`, `paused`, `done`, `failed` or `cancelled`."""
+    ahead: int = 0
+    """While it is queued: the client's own jobs that come before it, the running one included."""
     stage: str = ""
     """While it runs: `read`, `load`, `encode`, `invert`, `edit`, `decode` or `write`."""
     step: int = 0
@@ -52,6 +56,8 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """For each mask word, one mask per frame, once the job is done."""
     timings: dict[str, float] = {}
     """Seconds that each stage took, once the job is done."""
+    taken: bool = False
+    """The client has said that it has the result: from then on the engine may drop it."""
 
     @property
     def final(self) -> bool:
@@ -88,7 +94,7 @@ class Welcome(Message):
     device: str
     """What the worker computes on, `auto` until it is known."""
     models: list[str]
-    """Models that the engine brings with it; a checkpoint's folder can be named beside them."""
+    """Names of the models that may be asked for: the one that the engine brings, and those registered on its machine."""
     limits: dict[str, int]
 
 
@@ -168,9 +174,59 @@ class Jobs(Message):
 
 
 class Cancel(Message):
-    """End this job; answered with `Job`. A running one ends at its next denoising step."""
+    """End this job; answered with `Job`. A running one ends at its next denoising step, one that has ended stays so."""
 
     job_id: JobId
+
+
+class Pause(Message):
+    """Leave this job until `Resume`; answered with `Job`. A running one stops at its next denoising step and keeps it."""
+
+    job_id: JobId
+
+
+class Resume(Message):
+    """Queue a paused job again, at its old place; answered with `Job`. It goes on where it stopped."""
+
+    job_id: JobId
+
+
+class Retry(Message):
+    """Queue a job again that failed, was cancelled, or whose result was lost; answered with `Job`."""
+
+    job_id: JobId
+
+
+class Move(Message):
+    """Have a waiting job run just before another one of the client's, or last of them; answered with `Job`."""
+
+    job_id: JobId
+    before: JobId | None = None
+
+
+class Taken(Message):
+    """The job's result is safe on the client's disk; answered with `Job`. Until then the engine keeps it."""
+
+    job_id: JobId
+
+
+class Forget(Message):
+    """End this job if need be and drop it with its result; answered with `Noted`, also where there is no such job."""
+
+    job_id: JobId
+
+
+class WhenAlone(Message):
+    """When a local engine shall end that nobody is connected to any more; answered with `Noted`.
+
+    `at-once` (jobs that wait or run go on with the next engine), `after-queue`, or `never`.
+    """
+
+    ends: Ends
+
+
+class Noted(Message):
+    """Answer to `Forget` and `WhenAlone`."""
 
 
 class Read(Message):
@@ -189,7 +245,7 @@ class Piece(Message):
 
 
 class Shutdown(Message):
-    """End the engine; answered with `Stopping`. Jobs that wait or run start anew with the next engine."""
+    """End the engine; answered with `Stopping`. Jobs that wait or run go on with the next engine."""
 
 
 class Stopping(Message):
@@ -204,7 +260,8 @@ class Event(Message):
 
 AnyMessage = (
     Hello | Welcome | Refusal | Ping | Pong | Submit | Wanted | Upload | Stored | Query | Job | QueryAll | Jobs
-    | Cancel | Read | Piece | Shutdown | Stopping | Event
+    | Cancel | Pause | Resume | Retry | Move | Taken | Forget | WhenAlone | Noted | Read | Piece | Shutdown | Stopping
+    | Event
 )  # fmt: skip
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode

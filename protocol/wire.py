@@ -14,6 +14,8 @@ from .messages import Hello, Message, Refusal, Welcome, decode, encode
 MAGIC = b"FZVE"
 HANDSHAKE_VERSION = 0
 """Version of the messages that two sides must understand before they agree on one."""
+STATUS_ALLOWED, STATUS_UNKNOWN_KEY, STATUS_TOO_MANY = 200, 400, 500
+"""How an engine ends a client's handshake (ZeroMQ's authentication, RFC 27)."""
 _PREAMBLE = len(MAGIC) + 1
 
 Buffer = bytes | memoryview

@@ -205,7 +205,7 @@ class Server:
         if PROTOCOL_VERSION not in hello.versions:
             raise wire.version_mismatch(client=hello.versions, engine=[PROTOCOL_VERSION])
         self._clients.pop(client, None)
-        while len(self._clients) >= limits.MAX_CLIENTS:
+        while len(self._clients) >= limits.MAX_CONNECTIONS:
             del self._clients[next(iter(self._clients))]
         self._clients[client] = hello.client
         return messages.Welcome(

@@ -11,6 +11,7 @@ import pytest
 
 from protocol import files, limits
 from protocol.errors import ProtocolError
+from protocol.files import Download
 from protocol.messages import JobStatus
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -20,9 +21,18 @@ def name_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def arrive(path: Path, blob: str, *pieces: bytes) -> None:
+    """Have a blob arrive in `pieces`."""
+    download, offset = Download(path, blob), 0
+    for piece in pieces:
+        download.add(offset, piece)
+        offset += len(piece)
+    download.finish([path])
+
+
 def test_a_file_appears_whole(tmp_path):
     path = tmp_path / "frames" / "00001.png"
-    files.write(path, name_of(b"one two"), [b"one", b" two"])
+    arrive(path, name_of(b"one two"), b"one", b" two")
     assert path.read_bytes() == b"one two"
     assert files.has(path, name_of(b"one two"))
     assert not files.has(path, name_of(b"other"))
@@ -34,30 +44,41 @@ def test_wrong_bytes_leave_the_old_file(tmp_path):
     path = tmp_path / "00001.png"
     path.write_bytes(b"old")
     with pytest.raises(ProtocolError) as refused:
-        files.write(path, name_of(b"new"), [b"not new"])
+        arrive(path, name_of(b"new"), b"not new")
     assert refused.value.code == "digest-mismatch"
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
-def test_a_transfer_that_breaks_off_leaves_nothing(tmp_path):
-    def pieces():
-        yield b"half"
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        files.write(tmp_path / "00001.png", name_of(b""), pieces())
-    assert list(tmp_path.iterdir()) == []
+def test_a_transfer_that_broke_off_goes_on_where_it_was(tmp_path):
+    path, blob = tmp_path / "00001.png", name_of(b"one two three")
+    first = Download(path, blob)
+    first.add(0, b"one ")
+    first.close()
+    assert not path.exists() and files.received(path, blob) == 4
+    assert files.received(path, name_of(b"another")) == 0
+    second = Download(path, blob)
+    assert second.received == 4
+    second.add(0, b"one ")
+    second.add(9, b"out of place")
+    second.add(4, b"two three")
+    second.finish([path, tmp_path / "copies" / "00002.png"])
+    assert path.read_bytes() == b"one two three" == (tmp_path / "copies" / "00002.png").read_bytes()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["00001.png", "00002.png", "copies"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on a process's files there")
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
     program = f"""
 import resource, pathlib
-from protocol import files
+from protocol.files import Download
 from protocol.errors import ProtocolError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+path = pathlib.Path({str(tmp_path)!r}) / "00001.png"
 try:
-    files.write(pathlib.Path({str(tmp_path)!r}) / "00001.png", "0" * 64, [bytes(900)] * 3)
+    download = Download(path, "0" * 64)
+    for number in range(3):
+        download.add(900 * number, bytes(900))
+    download.finish([path])
 except ProtocolError as error:
     print(error.code)
 """
@@ -69,7 +90,7 @@ except ProtocolError as error:
 def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "frames").write_bytes(b"a file")
     with pytest.raises(ProtocolError) as refused:
-        files.write(tmp_path / "frames" / "00001.png", "0" * 64, [])
+        Download(tmp_path / "frames" / "00001.png", "0" * 64)
     assert refused.value.code == "cannot-write"
 
 
