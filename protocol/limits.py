@@ -8,7 +8,7 @@ KIB, MIB = 1024, 1024 * 1024
 
 MAX_HEADER_BYTES = 4 * MIB
 """Of one message's header; the longest is the status of a job of `MAX_FRAMES` frames and `MAX_MASK_WORDS` masks."""
-CHUNK_BYTES = MIB
+CHUNK_BYTES = 256 * KIB
 """Of a blob, carried by one message."""
 MAX_BUFFERS = 1
 """Raw buffers behind one header."""
@@ -38,7 +38,7 @@ MAX_JOBS_LISTED = 200
 """The newest ones, in one answer."""
 MAX_CONNECTIONS = 64
 """To one engine at a time; one more is turned away with its own reason (status 500 of the handshake)."""
-TRANSFER_WINDOW = 8
+TRANSFER_WINDOW = 16
 """The credit of a transfer: chunks that are under way at a time, in either direction."""
 MAX_UNANSWERED = 2 * TRANSFER_WINDOW
 """Requests of one connection that wait for their answers; further ones are refused with `busy`."""
@@ -46,7 +46,7 @@ MAX_WAITING_BYTES = 64 * MIB
 """Of all requests that wait for their answers; further ones are refused with `busy`."""
 MAX_EVENTS_KEPT = 256
 """By a client that does not ask for them; the oldest make room."""
-MAX_MESSAGES_WAITING = 2 * MAX_UNANSWERED
+MAX_MESSAGES_WAITING = MAX_UNANSWERED
 """In a socket's queue, for one peer: room for all answers and for some events."""
 
 

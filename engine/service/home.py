@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import BinaryIO
 
 from engine.errors import EditError
 
-MAX_LOG_BYTES = 1024 * 1024
-"""Of each log; a longer one is put aside as the one before."""
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+from . import logs
+
+LOG_NAME = "engine.log"
 
 
 class Home:
@@ -23,6 +21,7 @@ class Home:
         self.path = path
         self.journal = path / "journal.sqlite3"
         self.logs = path / "logs"
+        self.log = self.logs / LOG_NAME
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.logs.mkdir(mode=0o700, exist_ok=True)
@@ -47,14 +46,10 @@ class Home:
         """Let another engine have the folder."""
         os.close(self._lock)
 
-    def server_log(self) -> logging.Handler:
-        """A handler that writes the server's log."""
-        return RotatingFileHandler(self.logs / "engine.log", maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
-
     def worker_log(self) -> BinaryIO:
         """The worker's log, open for appending bytes."""
         path = self.logs / "worker.log"
-        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        if path.exists() and path.stat().st_size > logs.MAX_BYTES:
             path.replace(path.with_suffix(".log.1"))
         return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
 

@@ -22,6 +22,11 @@ class Inbox:
         with contextlib.suppress(OSError):  # full: the loop wakes anyway
             self.writer.send(b"\0")
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is an item."""
+        return not self._items.empty()
+
     def drain(self) -> list:
         """All items that are there."""
         with contextlib.suppress(BlockingIOError):

@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from engine.errors import EditError
 from protocol.errors import ProtocolError
-from protocol.messages import JobStatus
+from protocol.messages import Failure, JobStatus
 
+from .accounts import LOCAL
 from .pipes import Work
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    job_id TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL,
+    job_id TEXT NOT NULL,
     state TEXT NOT NULL,
+    place REAL NOT NULL,
     work BLOB NOT NULL,
-    status BLOB NOT NULL
+    status BLOB NOT NULL,
+    ended REAL,
+    UNIQUE (owner, job_id)
 );
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, place);
+CREATE TABLE IF NOT EXISTS blobs (
+    owner TEXT NOT NULL,
+    name TEXT NOT NULL,
+    number INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    PRIMARY KEY (owner, name, number)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS blobs_by_job ON blobs (number);
 """
+_FROM_VERSION_1 = f"""
+ALTER TABLE jobs RENAME TO jobs_1;
+DROP INDEX jobs_by_state;
+{_SCHEMA}
+INSERT INTO jobs (number, owner, job_id, state, place, work, status, ended)
+    SELECT number, '{LOCAL}', job_id, state, number, work, status,
+           CASE WHEN state IN ('done', 'failed', 'cancelled') THEN strftime('%s') END FROM jobs_1;
+DROP TABLE jobs_1;
+"""
+_OPEN = "state IN ('queued', 'paused')"
+# A job's blobs are needed while it may still run or be fetched, and for some time after that.
+_NEEDED = f"({_OPEN} OR state = 'done' OR ended >= :before)"
 
 _encode = msgspec.msgpack.Encoder().encode
 _work = msgspec.msgpack.Decoder(Work).decode
@@ -33,22 +60,26 @@ _status = msgspec.msgpack.Decoder(JobStatus).decode
 class Journal:
     """The jobs in an SQLite file; a method that changes something returns once that is on disk.
 
-    A job is `queued` here until it has ended: that it runs is not noted, so that one which ran when the engine ended
-    is found waiting again. A full disk raises `ProtocolError` (`disk-full` or `cannot-write`) and changes nothing.
+    A job is `queued` here until it has ended or is paused: that it runs is not noted, so that one which ran when the
+    engine ended is found waiting again. Its state is `taken` once the client has a done job's result. A full disk
+    raises `ProtocolError` (`disk-full` or `cannot-write`) and changes nothing. For one thread at a time.
     """
 
     def __init__(self, path: Path):
         try:
-            self._database = sqlite3.connect(path, isolation_level=None)
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
+            self._database.execute("PRAGMA foreign_keys = ON")
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             if version > SCHEMA_VERSION:
                 raise EditError(
                     "journal-newer", f"The journal {path} was written by a newer engine.", "Update this engine."
                 )
-            self._database.executescript(_SCHEMA)
-            self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            schema = _FROM_VERSION_1 if version == 1 else _SCHEMA
+            self._database.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            if version == 1:
+                self._note_all_blobs()
         except sqlite3.Error as error:
             raise EditError(
                 "journal-damaged",
@@ -60,48 +91,137 @@ class Journal:
         """Close the file."""
         self._database.close()
 
-    def open_jobs(self) -> int:
-        """How many jobs have not ended."""
-        return self._database.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
+    def count(self, owner: str | None = None) -> int:
+        """How many jobs have not ended, of one owner or of all."""
+        query = f"SELECT count(*) FROM jobs WHERE {_OPEN} AND owner = coalesce(?, owner)"
+        return self._database.execute(query, (owner,)).fetchone()[0]
 
     def add(self, work: Work) -> None:
-        """Queue a new job."""
+        """Queue a new job, last of its owner's."""
         status = JobStatus(job_id=work.job_id, state="queued")
-        self._change(
-            "INSERT INTO jobs (job_id, state, work, status) VALUES (?, ?, ?, ?)",
-            (work.job_id, status.state, _encode(work), _encode(status)),
-        )
+        with self._change() as database:
+            cursor = database.execute(
+                "INSERT INTO jobs (owner, job_id, state, place, work, status) "
+                "SELECT ?, ?, ?, coalesce(max(place), 0) + 1, ?, ? FROM jobs",
+                (work.owner, work.job_id, status.state, _encode(work), _encode(status)),
+            )
+            self._note_blobs(work.owner, cursor.lastrowid, work.frames)
 
-    def set(self, status: JobStatus) -> None:
+    def set(self, owner: str, status: JobStatus) -> None:
         """Note how a job stands."""
-        self._change(
-            "UPDATE jobs SET state = ?, status = ? WHERE job_id = ?", (status.state, _encode(status), status.job_id)
+        ended = time.time() if status.final else None
+        state = "taken" if status.taken else status.state
+        with self._change() as database:
+            row = database.execute(
+                "UPDATE jobs SET state = ?, status = ?, ended = ? WHERE owner = ? AND job_id = ? RETURNING number",
+                (state, _encode(status), ended, owner, status.job_id),
+            ).fetchone()
+            if row:
+                results = [*status.frames, *(name for names in status.masks.values() for name in names)]
+                self._note_blobs(owner, row[0], results)
+
+    def remove(self, owner: str, job_id: str) -> None:
+        """Forget a job."""
+        with self._change() as database:
+            database.execute("DELETE FROM jobs WHERE owner = ? AND job_id = ?", (owner, job_id))
+
+    def work(self, owner: str, job_id: str) -> Work | None:
+        """What the job asks for; None where there is no such job, or an engine of another make wrote what it asks."""
+        row = self._database.execute("SELECT work FROM jobs WHERE owner = ? AND job_id = ?", (owner, job_id)).fetchone()
+        try:
+            return _work(row[0]) if row else None
+        except msgspec.DecodeError:
+            return None
+
+    def status(self, owner: str, job_id: str) -> JobStatus | None:
+        """How the job stood when it last changed its state; None where there is no such job."""
+        row = self._database.execute(
+            "SELECT status FROM jobs WHERE owner = ? AND job_id = ?", (owner, job_id)
+        ).fetchone()
+        return _readable(job_id, row[0]) if row else None
+
+    def newest(self, owner: str, count: int) -> list[str]:
+        """Ids of the owner's newest jobs, oldest first."""
+        query = "SELECT job_id FROM jobs WHERE owner = ? ORDER BY number DESC LIMIT ?"
+        return [job_id for (job_id,) in reversed(self._database.execute(query, (owner, count)).fetchall())]
+
+    def queued(self, owner: str) -> list[str]:
+        """Ids of the owner's jobs that wait or run, in the order in which they shall."""
+        query = "SELECT job_id FROM jobs WHERE owner = ? AND state = 'queued' ORDER BY place, number"
+        return [job_id for (job_id,) in self._database.execute(query, (owner,))]
+
+    def owners_waiting(self) -> list[str]:
+        """Owners of jobs that wait or run, the one whose job has waited longest first."""
+        query = "SELECT owner FROM jobs WHERE state = 'queued' GROUP BY owner ORDER BY min(place)"
+        return [owner for (owner,) in self._database.execute(query)]
+
+    def move(self, owner: str, job_id: str, before: str | None) -> None:
+        """Give a job the place just before another one of its owner's, or the last of all."""
+        order = [other for other in self.queued(owner) if other != job_id]
+        at = order.index(before) if before in order else len(order)
+        places = [self._place(owner, other) for other in order[max(at - 1, 0) : at + 1]]
+        if not places:
+            return
+        if at == 0:
+            place = places[0] - 1
+        elif at == len(order):
+            place = places[-1] + 1
+        else:
+            place = sum(places) / 2
+        with self._change() as database:
+            database.execute("UPDATE jobs SET place = ? WHERE owner = ? AND job_id = ?", (place, owner, job_id))
+
+    def unfinished(self) -> set[tuple[str, str]]:
+        """Owner and id of the jobs whose checkpoints are still of use: they wait, run, are paused or failed."""
+        query = f"SELECT owner, job_id FROM jobs WHERE {_OPEN} OR state = 'failed'"
+        return set(self._database.execute(query).fetchall())
+
+    def needed(self, before: float) -> set[tuple[str, str]]:
+        """Owner and name of blobs that a job needs: it has not ended, its result was not taken, or it ended later.
+
+        `before`: seconds since the epoch.
+        """
+        query = f"SELECT DISTINCT b.owner, b.name FROM blobs b JOIN jobs USING (number) WHERE {_NEEDED}"
+        return set(self._database.execute(query, {"before": before}).fetchall())
+
+    def expire(self, before: float, most: int) -> None:
+        """Forget jobs that ended before that time, and the oldest of more than `most`, but never a result to fetch."""
+        with self._change() as database:
+            database.execute(f"DELETE FROM jobs WHERE NOT {_NEEDED}", {"before": before})
+            database.execute(
+                f"DELETE FROM jobs WHERE NOT {_OPEN} AND state != 'done' AND number NOT IN "
+                "(SELECT number FROM jobs ORDER BY number DESC LIMIT ?)",
+                (most,),
+            )
+
+    def _place(self, owner: str, job_id: str) -> float:
+        query = "SELECT place FROM jobs WHERE owner = ? AND job_id = ?"
+        return self._database.execute(query, (owner, job_id)).fetchone()[0]
+
+    def _note_blobs(self, owner: str, number: int, names: Iterable[str]) -> None:
+        self._database.executemany(
+            "INSERT OR IGNORE INTO blobs (owner, name, number) VALUES (?, ?, ?)",
+            ((owner, name, number) for name in names),
         )
 
-    def work(self, job_id: str) -> Work | None:
-        """What the job asks for; None where there is no such job."""
-        row = self._database.execute("SELECT work FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-        return _work(row[0]) if row else None
+    def _note_all_blobs(self) -> None:
+        for number, job_id, work, status in self._database.execute("SELECT number, job_id, work, status FROM jobs"):
+            known = _readable(job_id, status)
+            results = [*known.frames, *(name for names in known.masks.values() for name in names)]
+            self._note_blobs(LOCAL, number, [*_work(work).frames, *results])
 
-    def status(self, job_id: str) -> JobStatus | None:
-        """How the job stood when it last changed its state; None where there is no such job."""
-        row = self._database.execute("SELECT status FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-        return _status(row[0]) if row else None
-
-    def newest(self, count: int) -> list[JobStatus]:
-        """The newest jobs, oldest first."""
-        rows = self._database.execute("SELECT status FROM jobs ORDER BY number DESC LIMIT ?", (count,)).fetchall()
-        return [_status(row[0]) for row in reversed(rows)]
-
-    def first_queued(self) -> Work | None:
-        """The job that has waited longest, or runs."""
-        query = "SELECT work FROM jobs WHERE state = 'queued' ORDER BY number LIMIT 1"
-        row = self._database.execute(query).fetchone()
-        return _work(row[0]) if row else None
-
-    def _change(self, statement: str, values: tuple) -> None:
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it is on disk when the block is left, or nothing."""
         try:
-            self._database.execute(statement, values)
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
         except sqlite3.OperationalError as error:
             code = "disk-full" if error.sqlite_errorcode == sqlite3.SQLITE_FULL else "cannot-write"
             raise ProtocolError(
@@ -109,3 +229,12 @@ class Journal:
                 f"The engine cannot write its journal ({error}).",
                 "Make room on the disk that holds the engine's folder, and check that it may be written to.",
             ) from error
+
+
+def _readable(job_id: str, status: bytes) -> JobStatus:
+    """A status as it was written; an engine of another make may have written it so that it cannot be read."""
+    try:
+        return _status(status)
+    except msgspec.DecodeError:
+        error = Failure("unreadable", "This job was noted by an engine of another make.", "Submit it again.")
+        return JobStatus(job_id=job_id, state="failed", error=error)

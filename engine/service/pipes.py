@@ -11,6 +11,8 @@ import msgspec
 from protocol.messages import BlobName, JobId
 from protocol.settings import EditSettings
 
+from .accounts import LOCAL
+
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 
@@ -26,6 +28,9 @@ class Work(_Message):
     settings: EditSettings
     frames: list[BlobName]
     fps: float
+    owner: str = LOCAL
+    memory_share: float = 1.0
+    """Of the device's free memory, how much may be taken; less after a try that ran out of it."""
 
 
 class Stop(_Message):

@@ -1,73 +1,120 @@
-"""The server process: answers clients, keeps the journal and the blobs, and has a worker do the edits. Never torch."""
+"""The server process: a door for clients, a desk that does what they ask, and a worker that edits. Never torch."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-import msgspec
+import psutil
 import zmq
-from zmq.auth.base import Authenticator
 
 import engine
 from engine.errors import EditError
-from protocol import PROTOCOL_VERSION, endpoint, limits, messages, models, wire
+from protocol import endpoint
 from protocol.endpoint import Endpoint
 from protocol.errors import ProtocolError
+from protocol.keys import KeyPair, load_or_make
+from protocol.messages import Ends, JobStatus
 
-from .home import LOG_FORMAT, Home
+from . import accounts, logs
+from .accounts import Accounts
+from .desk import Announcement, Answer, Desk
+from .gateway import Gateway
+from .home import Home
 from .inbox import Inbox
 from .jobs import Jobs
 from .journal import Journal
-from .pipes import Work
+from .retention import DEFAULT_QUOTA, Retention
 from .store import Store, cannot_store
-from .workers import FromWorker, Worker, WorkerOptions
+from .workers import STEP_LIMIT, FromWorker, Worker, WorkerOptions
 
-LOOPBACK = "tcp://127.0.0.1"
-ZAP_DOMAIN = "engine"
-HANDSHAKE_MILLISECONDS = 5000
-LINGER_MILLISECONDS = 500
-"""How long the last answers may take to leave when the server ends."""
-MESSAGES_AT_A_TIME = 16
-"""From clients, before the worker is listened to again."""
+TICK = 1.0
+"""Seconds after which the server looks round where nothing has happened."""
+ALONE_SECONDS = 3.0
+"""For which nobody must be connected before a local engine counts as left alone: a client may be about to come back."""
+MAX_GROWTH_BYTES = 1024 * 1024 * 1024
+"""That the server's memory may grow by. libzmq gathers all parts of a message, however many a client that is allowed
+in goes on sending; beyond this, all connections are cut, which frees them."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How an engine serves."""
+
+    worker: WorkerOptions
+    listen: str | None = None
+    """`HOST:PORT` for other machines; None: only this one."""
+    quota: int = DEFAULT_QUOTA * 10**9
+    """Bytes that it keeps."""
+    when_alone: Ends = "never"
+    parent: bool = False
+    """Whether the end of stdin tells that the program which started this one is gone."""
 
 
 class Server:
     """One engine on a locked home: bound and reachable from the moment it is made, until `close`."""
 
-    def __init__(self, home: Home, options: WorkerOptions, inbox: Inbox):
+    def __init__(self, home: Home, options: ServerOptions, inbox: Inbox):
         self._home, self._options, self._inbox = home, options, inbox
         self._stopping = False
-        self._clients: dict[bytes, str] = {}
+        self._ends: Ends = options.when_alone
+        self._has_parent = options.parent
+        self._company_at = time.monotonic()
+        client = KeyPair.make()
         with contextlib.ExitStack() as undo:
-            self._store = Store(home.path)
-            self._store.sweep()
+            known = Accounts(home.path, client.public)
+            if options.listen and not _loopback(options.listen) and known.count < 2:
+                raise EditError(
+                    "no-clients", f"Nobody would be let in at {options.listen}: no client's key is known here.",
+                    "Add one first, with `python -m engine keys add NAME KEY`.",
+                )  # fmt: skip
+            store = Store(home.path)
+            store.sweep()
+            store.adopt()
+            undo.callback(store.close)
             journal = Journal(home.journal)
             undo.callback(journal.close)
-            self._jobs = Jobs(journal, self._store, self._start_worker, self._announce)
-            undo.callback(self._store.close)
-            undo.callback(self._jobs.close)
-            self._zap_loop = asyncio.SelectorEventLoop()  # for pyzmq's authenticator, which is written as a coroutine
-            undo.callback(self._zap_loop.close)
-            self._context = zmq.Context()
-            undo.callback(self._context.destroy, linger=LINGER_MILLISECONDS)
-            self.endpoint = self._bind()
+            retention = Retention(home.path, journal, store, known, options.quota)
+            jobs = Jobs(
+                journal, store, retention, self._start_worker, self._announce, step_limit=options.worker.step_limit
+            )
+            self._desk = Desk(
+                home.path, jobs, store, retention, options.worker.device, inbox.post, self.stop, self._set_lifetime
+            )
+            server_key = load_or_make(home.path / accounts.SERVER_KEY_NAME)
+            self._gateway = Gateway(known, server_key, options.listen, self._desk.post)
+            undo.callback(self._gateway.close)
+            self.endpoint = Endpoint(
+                address=self._gateway.addresses[0],
+                server_key=server_key.public,
+                client_key=client.public,
+                client_secret=client.secret,
+                pid=os.getpid(),
+                engine=engine.__version__,
+            )
+            self._memory = psutil.Process().memory_info().rss
+            thread = threading.Thread(target=self._desk.run, name="desk")
+            thread.start()
+            undo.callback(thread.join)
+            undo.callback(self._desk.post, None)
             undo.callback(endpoint.remove, home.path)
             endpoint.write(home.path, self.endpoint)
             self._undo = undo.pop_all()
 
     def close(self) -> None:
-        """Take the endpoint file away, close the sockets, end the worker."""
+        """Take the endpoint file away, end the desk and the worker, close the sockets."""
         self._undo.close()
 
     def stop(self, *_) -> None:
@@ -75,178 +122,102 @@ class Server:
         self._stopping = True
         self._inbox.post(None)
 
+    def parent_gone(self) -> None:
+        """The program that started this one has ended; from any thread."""
+        self._has_parent = False
+        self._inbox.post(None)
+
     def run(self) -> None:
-        """Serve until `stop`."""
+        """Serve until `stop`, or until nobody needs this engine any more."""
         poller = zmq.Poller()
-        for source in (self._socket, self._authenticator.zap_socket, self._inbox.reader):
-            poller.register(source, zmq.POLLIN)
-        self._jobs.advance()
-        while not self._stopping:
-            ready = dict(poller.poll())
-            if self._authenticator.zap_socket in ready:
-                request = self._authenticator.zap_socket.recv_multipart()
-                self._zap_loop.run_until_complete(self._authenticator.handle_zap_message(request))
-            if self._socket in ready:
-                self._serve()
+        poller.register(self._inbox.reader, zmq.POLLIN)
+        served: tuple[zmq.Socket, ...] = ()
+        looked = 0.0
+        while not (self._stopping and not self._inbox.waiting):
+            if served != self._gateway.sockets:
+                for socket in served:
+                    poller.unregister(socket)
+                served = self._gateway.sockets
+                for socket in served:
+                    poller.register(socket, zmq.POLLIN)
+            poller.poll(TICK * 1000)
+            self._gateway.serve()
             for item in self._inbox.drain():
                 if isinstance(item, FromWorker):
-                    self._jobs.receive(item)
-            self._jobs.advance()
+                    self._desk.post(item)
+                elif isinstance(item, (Answer, Announcement)):
+                    self._gateway.send(item)
+            if time.monotonic() - looked > TICK:
+                looked = time.monotonic()
+                self._look_round()
 
-    def _bind(self) -> Endpoint:
-        """Listen on a free port of this machine, open to one new key pair only."""
-        server_key, server_secret = (key.decode() for key in zmq.curve_keypair())
-        client_key, client_secret = (key.decode() for key in zmq.curve_keypair())
-        self._authenticator = Authenticator(self._context)
-        self._authenticator.configure_curve_callback(ZAP_DOMAIN, _AllowedKeys(client_key))
-        self._authenticator.start()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.router_mandatory = True
-        self._socket.maxmsgsize = limits.MAX_PART_BYTES
-        self._socket.sndhwm = self._socket.rcvhwm = limits.MAX_MESSAGES_WAITING
-        self._socket.handshake_ivl = HANDSHAKE_MILLISECONDS
-        self._socket.zap_domain = ZAP_DOMAIN.encode()
-        self._socket.zap_enforce_domain = True  # without an authenticator nobody is let in, instead of everybody
-        self._socket.curve_server = True
-        self._socket.curve_secretkey = server_secret.encode()
-        self._socket.bind(f"{LOOPBACK}:0")
-        return Endpoint(
-            address=self._socket.last_endpoint.decode().rstrip("\0"),
-            server_key=server_key,
-            client_key=client_key,
-            client_secret=client_secret,
-            pid=os.getpid(),
-            engine=engine.__version__,
-        )
+    def _look_round(self) -> None:
+        now = time.monotonic()
+        if self._gateway.company or self._has_parent:
+            self._company_at = now
+        alone = now - self._company_at > ALONE_SECONDS
+        if alone and (self._ends == "at-once" or (self._ends == "after-queue" and self._desk.idle)):
+            log.info("nobody is connected any more: the engine ends", extra={"when_alone": self._ends})
+            self.stop()
+        if psutil.Process().memory_info().rss - self._memory > MAX_GROWTH_BYTES:
+            log.error("the server's memory grew beyond its limit: all connections are cut")
+            self._gateway.reset()
+            self._memory = psutil.Process().memory_info().rss
+
+    def _set_lifetime(self, ends: Ends) -> None:
+        self._ends = ends
+
+    def _announce(self, owner: str, status: JobStatus) -> None:
+        self._inbox.post(Announcement(owner, status))
 
     def _start_worker(self) -> Worker:
-        worker = Worker(self._home, self._options, self._inbox.post)
-        log.info("worker %d started", worker.pid)
+        worker = Worker(self._home, self._options.worker, self._inbox.post)
+        log.info("worker started", extra={"worker": worker.pid})
         return worker
 
-    def _serve(self) -> None:
-        """Answer what clients have sent, a few messages at most."""
-        for _ in range(MESSAGES_AT_A_TIME):
-            try:
-                client, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            self._send(client, *self._answer(client, parts))
 
-    def _send(self, client: bytes, message: messages.Message, *buffers: bytes) -> None:
-        try:
-            self._socket.send_multipart([client, *wire.pack(message, *buffers)], zmq.NOBLOCK)
-        except zmq.Again:
-            pass  # a client that does not read loses hints, and asks again for answers
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            self._clients.pop(client, None)
-
-    def _announce(self, status: messages.JobStatus) -> None:
-        """Tell every client that said hello how a job stands now."""
-        for client in list(self._clients):
-            self._send(client, messages.Event(status=status.brief()))
-
-    def _answer(self, client: bytes, parts: list[bytes]) -> tuple:
-        """The message, and the buffers, that answer what a client has sent, whatever it was."""
-        number = 0
-        try:
-            packet = wire.unpack(parts, sender="client")
-            number = packet.message.request
-            message, *buffers = self._met(client, packet)
-        except ProtocolError as error:
-            log.debug("refused to %s: %s", self._name(client), error)
-            message = messages.Refusal(
-                code=error.code, sentence=limits.cut(error.sentence), remedy=limits.cut(error.remedy)
-            )
-            buffers = []
-        except Exception as error:  # a fault in one request must not end the others' engine
-            log.exception("a request of %s failed", self._name(client))
-            message = messages.Refusal(
-                code="engine-error",
-                sentence=limits.cut(f"The engine failed to answer ({type(error).__name__}: {error})."),
-                remedy="Restart the engine, and please report this.",
-            )
-            buffers = []
-        return msgspec.structs.replace(message, request=number), *buffers
-
-    def _met(self, client: bytes, packet: wire.Packet) -> tuple:
-        """Do what one request asks; `ProtocolError` where it is refused."""
-        match packet.message:
-            case messages.Ping():
-                return (messages.Pong(),)
-            case messages.Hello() as hello:
-                return (self._welcome(client, hello),)
-            case messages.Submit(job_id=job_id, settings=settings, frames=frames, fps=fps):
-                models.resolve(self._home.path, settings.model)
-                outcome = self._jobs.submit(Work(job_id=job_id, settings=settings, frames=frames, fps=fps))
-                if isinstance(outcome, messages.JobStatus):
-                    return (messages.Job(status=outcome),)
-                return (messages.Wanted(missing=outcome),)
-            case messages.Upload(blob=blob, size=size, offset=offset) if len(packet.buffers) == 1:
-                received = self._store.upload(blob, size, offset, packet.buffers[0])
-                return (messages.Stored(blob=blob, received=received),)
-            case messages.Query(job_id=job_id):
-                return (messages.Job(status=self._jobs.status(job_id)),)
-            case messages.QueryAll():
-                return (messages.Jobs(statuses=self._jobs.newest()),)
-            case messages.Cancel(job_id=job_id):
-                return (messages.Job(status=self._jobs.cancel(job_id)),)
-            case messages.Read(blob=blob, offset=offset):
-                chunk, size = self._store.chunk(blob, offset)
-                return messages.Piece(blob=blob, size=size, offset=offset), chunk
-            case messages.Shutdown():
-                self.stop()
-                return (messages.Stopping(),)
-        raise ProtocolError("malformed", f"{type(packet.message).__name__} is not a request that can be met.")
-
-    def _welcome(self, client: bytes, hello: messages.Hello) -> messages.Welcome:
-        if PROTOCOL_VERSION not in hello.versions:
-            raise wire.version_mismatch(client=hello.versions, engine=[PROTOCOL_VERSION])
-        self._clients.pop(client, None)
-        while len(self._clients) >= limits.MAX_CONNECTIONS:
-            del self._clients[next(iter(self._clients))]
-        self._clients[client] = hello.client
-        return messages.Welcome(
-            version=PROTOCOL_VERSION,
-            engine=engine.__version__,
-            device=self._jobs.device or self._options.device,
-            models=models.known(self._home.path),
-            limits=limits.as_dict(),
-        )
-
-    def _name(self, client: bytes) -> str:
-        return self._clients.get(client, "a client")
+def _loopback(address: str) -> bool:
+    """Whether `HOST:PORT` can be reached from this machine only."""
+    return address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
 
 
-class _AllowedKeys:
-    """The client keys that may connect, as pyzmq's authenticator asks for them."""
-
-    def __init__(self, *keys: str):
-        self._keys = frozenset(key.encode() for key in keys)
-
-    def callback(self, _domain: str, key: bytes) -> bool:
-        """Whether the client with this public key (Z85) may connect."""
-        return key in self._keys
-
-
-def _watch_parent(stop: Callable[[], None]) -> None:
-    """Call `stop` when stdin ends, as it does when the process that started this one is gone, however it went."""
+def _watch_parent(gone: Callable[[], None]) -> None:
+    """Call `gone` when stdin ends, as it does when the process that started this one is gone, however it went."""
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
-    stop()
+    gone()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until a signal, a `Shutdown` message or the parent's end; returns the exit code (1: it cannot serve)."""
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line of `serve`."""
     parser = argparse.ArgumentParser(prog="python -m engine serve", description="Serve edits to Blender.")
     parser.add_argument("--home", type=Path, default=endpoint.default_home(), help="folder for its files (%(default)s)")
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu or auto (%(default)s)")
     parser.add_argument("--threads", type=int, help="CPU threads of the worker (all cores)")
-    parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin ends")
-    options = parser.parse_args(argv)
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="also serve other machines, whose keys were added with `keys add`"
+    )
+    parser.add_argument(
+        "--quota", type=float, default=DEFAULT_QUOTA, metavar="GB",
+        help="frames, results and cached inversions that are kept (%(default)g)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--step-limit", type=float, default=STEP_LIMIT, metavar="SECONDS",
+        help="after which a worker that says nothing is replaced (%(default)g)",
+    )  # fmt: skip
+    parser.add_argument("--exit-with-parent", action="store_true", help="stdin tells whether this one's parent lives")
+    parser.add_argument(
+        "--when-alone", choices=get_args(Ends),
+        help="when to end once no program is connected, and the parent is gone (at-once with --exit-with-parent)",
+    )  # fmt: skip
+    parser.add_argument("--log-prompts", action="store_true", help="let the log say what jobs ask for")
+    return parser.parse_args(arguments)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until a signal, a `Shutdown` message or being left alone; returns the exit code (1: it cannot serve)."""
+    options = options_of(argv)
     os.umask(0o077)  # prompts and frames are the user's alone
     with contextlib.ExitStack() as undo:
         try:
@@ -254,10 +225,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             undo.callback(home.close)
             undo.callback(logging.shutdown)
             logging.raiseExceptions = False  # a log that cannot be written must not end the engine
-            logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[home.server_log()], force=True)
+            level = logging.DEBUG if options.log_prompts else logging.INFO
+            logging.basicConfig(level=level, handlers=[logs.rotating(home.log)], force=True)
             inbox = Inbox()
             undo.callback(inbox.close)
-            server = Server(home, WorkerOptions(options.device, options.threads), inbox)
+            server = Server(
+                home,
+                ServerOptions(
+                    worker=WorkerOptions(options.device, options.threads, options.step_limit),
+                    listen=options.listen,
+                    quota=round(options.quota * 10**9),
+                    when_alone=options.when_alone or ("at-once" if options.exit_with_parent else "never"),
+                    parent=options.exit_with_parent,
+                ),
+                inbox,
+            )
         except (EditError, ProtocolError) as error:
             print(error, file=sys.stderr)
             return 1
@@ -270,7 +252,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.stop)
         if options.exit_with_parent:
-            threading.Thread(target=_watch_parent, args=[server.stop], daemon=True).start()
+            threading.Thread(target=_watch_parent, args=[server.parent_gone], daemon=True).start()
+        log.info("engine ready", extra={"version": engine.__version__, "listen": options.listen, "pid": os.getpid()})
         print(f"Engine {engine.__version__} is ready at {server.endpoint.address}.", flush=True)
         try:
             server.run()

@@ -1,4 +1,4 @@
-"""Blobs on disk, named by their SHA-256: uploaded frames and results alike."""
+"""Blobs on disk, named by their SHA-256: uploaded frames and results alike, each client's in a folder of its own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import BinaryIO
 from protocol import limits
 from protocol.errors import ProtocolError, full_disk
 from protocol.messages import Missing
+
+from .accounts import LOCAL
 
 MAX_UPLOADS = 32
 """Blobs that are half uploaded at any moment; the one that was silent longest makes room."""
@@ -36,43 +38,58 @@ class _Upload:
 class Store:
     """The blobs below an engine's folder. A blob has its name only once all its bytes are on disk and verified.
 
-    Names are 64 hex characters, checked where they come in. Methods that write raise `ProtocolError` with code
-    `disk-full` or `cannot-write`, and leave no file behind then.
+    An owner never finds another one's blobs, whatever names it knows. Names are 64 hex characters, checked where they
+    come in. Methods that write raise `ProtocolError` with code `disk-full` or `cannot-write`, and leave no file behind.
     """
 
     def __init__(self, home: Path):
         self._blobs, self._partial = home / "blobs", home / "partial"
         self._blobs.mkdir(mode=0o700, exist_ok=True)
         self._partial.mkdir(mode=0o700, exist_ok=True)
-        self._uploads: dict[str, _Upload] = {}
+        self._uploads: dict[tuple[str, str], _Upload] = {}
 
-    def path(self, name: str) -> Path:
+    def path(self, owner: str, name: str) -> Path:
         """Where the blob is, if it is there."""
-        return self._blobs / name
+        return self._blobs / owner / name
 
-    def missing(self, names: list[str]) -> list[Missing]:
+    def missing(self, owner: str, names: list[str]) -> list[Missing]:
         """Those of `names` that are not there, each once, and from which byte on."""
         return [
-            Missing(name, self._uploads[name].received if name in self._uploads else 0)
+            Missing(name, self._uploads[owner, name].received if (owner, name) in self._uploads else 0)
             for name in dict.fromkeys(names)
-            if not self.path(name).exists()
+            if not self.path(owner, name).exists()
         ]
 
-    def chunk(self, name: str, offset: int) -> tuple[bytes, int]:
-        """The chunk that begins at byte `offset`, and the blob's size; refused with `no-such-blob` or `malformed`."""
+    def sizes(self) -> dict[tuple[str, str], int]:
+        """Bytes of every blob, by owner and name."""
+        found = {}
+        for folder in self._blobs.iterdir():
+            with os.scandir(folder) as entries:
+                found |= {(folder.name, entry.name): entry.stat().st_size for entry in entries}
+        return found
+
+    def chunk(self, owner: str, name: str, offset: int) -> tuple[bytes, int]:
+        """The chunk that begins at byte `offset` (none at the end), and the blob's size.
+
+        Refused with `no-such-blob`, also where its bytes are damaged (it is dropped then), or `malformed`.
+        """
+        path = self.path(owner, name)
         try:
-            with open(self.path(name), "rb") as file:
+            with open(path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                if offset >= size:
+                if offset > size:
                     raise ProtocolError("malformed", f"A blob of {size} bytes has no byte {offset}.")
+                if not offset and not verified(file, name):
+                    path.unlink(missing_ok=True)
+                    raise FileNotFoundError
                 file.seek(offset)
                 return file.read(limits.CHUNK_BYTES), size
         except FileNotFoundError:
             raise ProtocolError(
-                "no-such-blob", f"The engine does not have the frame {name[:12]}….", "Run the edit again."
+                "no-such-blob", f"The engine does not have the frame {name[:12]}… (any more).", "Run the edit again."
             ) from None
 
-    def upload(self, name: str, size: int, offset: int, chunk: bytes | memoryview) -> int:
+    def upload(self, owner: str, name: str, size: int, offset: int, chunk: bytes | memoryview) -> int:
         """Take one chunk and return how many bytes are there now; a chunk that does not belong there changes nothing.
 
         Refused: `over-limit`, `malformed`, and `digest-mismatch` when the last byte is in and the digest is not `name`.
@@ -81,9 +98,9 @@ class Store:
             raise limits.over_limit("bytes in one frame", size, limits.MAX_BLOB_BYTES, "Use smaller frames.")
         if not chunk or offset + len(chunk) > size:
             raise ProtocolError("malformed", f"{len(chunk)} bytes at {offset} do not fit a frame of {size} bytes.")
-        if self.path(name).exists():
+        if self.path(owner, name).exists():
             return size
-        upload = self._uploads.pop(name, None)
+        upload = self._uploads.pop((owner, name), None)
         try:
             if upload is None or upload.size != size:
                 if upload:
@@ -91,15 +108,15 @@ class Store:
                     upload = None
                 if offset:
                     return 0
-                upload = self._begin(name, size)
+                upload = self._begin(owner, name, size)
             if offset == upload.received:
                 upload.file.write(chunk)
                 upload.sha.update(chunk)
                 upload.received += len(chunk)
                 if upload.received == size:
-                    self._finish(name, upload)
+                    self._finish(owner, name, upload)
                     return size
-            self._uploads[name] = upload
+            self._uploads[owner, name] = upload
             return upload.received
         except (OSError, ProtocolError) as error:
             if upload:
@@ -108,10 +125,10 @@ class Store:
                 raise cannot_store(error) from error
             raise
 
-    def put(self, data: bytes) -> str:
+    def put(self, owner: str, data: bytes) -> str:
         """Keep `data` and return its name."""
         name = hashlib.sha256(data).hexdigest()
-        if self.path(name).exists():
+        if self.path(owner, name).exists():
             return name
         temporary = self._partial / f"result-{uuid.uuid4().hex}"
         try:
@@ -119,11 +136,24 @@ class Store:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            self._name(temporary, name)
+            self._name(temporary, owner, name)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise cannot_store(error) from error
         return name
+
+    def remove(self, owner: str, name: str) -> None:
+        """Drop a blob, if it is there."""
+        with contextlib.suppress(OSError):
+            self.path(owner, name).unlink()
+
+    def adopt(self) -> None:
+        """Take over the blobs of an engine that kept all clients' in one folder (before 0.2)."""
+        loose = [path for path in self._blobs.iterdir() if path.is_file()]
+        if loose:
+            (self._blobs / LOCAL).mkdir(mode=0o700, exist_ok=True)
+        for path in loose:
+            os.replace(path, self.path(LOCAL, path.name))
 
     def sweep(self, pattern: str = "*") -> None:
         """Remove what an ended process has left half written: `result-*` of a worker, all of a server."""
@@ -136,13 +166,13 @@ class Store:
             upload.discard()
         self._uploads.clear()
 
-    def _begin(self, name: str, size: int) -> _Upload:
+    def _begin(self, owner: str, name: str, size: int) -> _Upload:
         while len(self._uploads) >= MAX_UPLOADS:
             self._uploads.pop(next(iter(self._uploads))).discard()
-        path = self._partial / f"upload-{name}"
+        path = self._partial / f"upload-{owner}-{name}"
         return _Upload(path, open(path, "wb"), size)
 
-    def _finish(self, name: str, upload: _Upload) -> None:
+    def _finish(self, owner: str, name: str, upload: _Upload) -> None:
         upload.file.flush()
         os.fsync(upload.file.fileno())
         upload.file.close()
@@ -150,16 +180,23 @@ class Store:
             raise ProtocolError(
                 "digest-mismatch", "A frame arrived with other bytes than were announced.", "Send it again."
             )
-        self._name(upload.path, name)
+        self._name(upload.path, owner, name)
 
-    def _name(self, temporary: Path, name: str) -> None:
-        os.replace(temporary, self.path(name))
+    def _name(self, temporary: Path, owner: str, name: str) -> None:
+        path = self.path(owner, name)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        os.replace(temporary, path)
         if sys.platform != "win32":  # where folders cannot be opened, nor need to be
-            folder = os.open(self._blobs, os.O_RDONLY)
+            folder = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def verified(file: BinaryIO, name: str) -> bool:
+    """Whether the open file holds the bytes that `name` names."""
+    return hashlib.file_digest(file, "sha256").hexdigest() == name
 
 
 def cannot_store(error: OSError) -> ProtocolError:

@@ -18,8 +18,7 @@ from engine.errors import EditError
 from protocol import models
 from protocol.errors import ProtocolError
 
-from . import pipes
-from .home import LOG_FORMAT
+from . import logs, pipes
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -71,6 +70,7 @@ class WorkerProcess:
                 if isinstance(message, pipes.Stop):
                     self._stopped_job = message.job_id
                 else:
+                    self._stopped_job = ""  # a job that was stopped before may come again
                     self._work.put(message)
         finally:
             os._exit(0)
@@ -129,7 +129,7 @@ class WorkerProcess:
                 raise JobStopped
 
         report(Progress("read", 0, 1, 0.0))
-        clip = frames.load([self._store.path(name) for name in work.frames])
+        clip = frames.load([self._store.path(work.owner, name) for name in work.frames])
         report(Progress("load", 0, 1, 0.0))
         result = self._loaded_editor(work).edit(clip, work.settings, report)
         pictures = [(None, frame) for frame in result.frames]
@@ -137,7 +137,7 @@ class WorkerProcess:
         names: dict[str | None, list[str]] = {}
         for index, (word, picture) in enumerate(pictures):
             report(Progress("write", index, len(pictures), 1.0))
-            names.setdefault(word, []).append(self._store.put(frames.encode(picture)))
+            names.setdefault(word, []).append(self._store.put(work.owner, frames.encode(picture)))
         clock.enter(None)
         return pipes.Finished(
             job_id=work.job_id, frames=names.pop(None), masks=names, notes=result.notes, timings=clock.seconds
@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format=logs.PLAIN, stream=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     incoming = os.fdopen(os.dup(0), "rb")
     outgoing = os.fdopen(os.dup(1), "wb")

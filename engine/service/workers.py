@@ -16,6 +16,8 @@ from .home import Home
 
 END_PATIENCE = 2.0
 """Seconds a worker gets to end by itself."""
+STEP_LIMIT = 900.0
+"""Seconds that one call of the UNet, or the loading of a model, may take: far more than either needs anywhere."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class WorkerOptions:
 
     device: str = "auto"
     threads: int | None = None
+    step_limit: float = STEP_LIMIT
+    """Seconds without a word after which a worker that has a job is taken to hang."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,10 @@ class Worker:
     def send(self, message: pipes.Work | pipes.Stop) -> None:
         """Tell the worker something."""
         self._outgoing.put(message)
+
+    def kill(self) -> None:
+        """End the process at once, whatever it does; `FromWorker` without a message follows."""
+        self._process.kill()
 
     def end(self) -> int:
         """End the process, by force if need be, and return its exit code (negative: the signal that ended it)."""

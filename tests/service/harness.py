@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -63,7 +62,12 @@ class Engine:
 
     def workers(self) -> list[int]:
         """Process ids of all workers so far."""
-        return [int(pid) for pid in re.findall(r"worker (\d+) started", self.log.read_text())]
+        return [line["worker"] for line in self.logged("worker started")]
+
+    def logged(self, event: str) -> list[dict]:
+        """Lines of the log that tell of `event`."""
+        lines = map(json.loads, self.log.read_text().splitlines())
+        return [line for line in lines if line["event"] == event]
 
     def leftovers(self) -> list[str]:
         """Files that should not outlive what wrote them."""
@@ -121,3 +125,7 @@ class Raw:
         self.socket.send_multipart(parts)
         assert self.socket.poll(PATIENCE * 1000), "no answer"
         return wire.unpack(self.socket.recv_multipart(), sender="engine").message
+
+    def read(self, blob: str) -> messages.Message:
+        """Ask for a blob."""
+        return self.ask(*wire.pack(messages.Read(blob=blob, offset=0)))

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-
 import msgspec
 import numpy as np
 import pytest
@@ -124,17 +120,114 @@ def test_the_engine_answers_while_the_worker_computes(connection, clip, start_en
     assert finished(connection, "busy").state == "cancelled"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
-def test_a_killed_worker_costs_one_job_only(shared_engine, settings, connection, clip, start_endless):
+def test_a_paused_job_lets_others_pass_and_goes_on_where_it_was(connection, settings, clip, start_endless):
     frames = clip(2)
-    start_endless(connection, "killed", frames)
-    connection.submit("next", settings(), frames)
-    os.kill(shared_engine.workers()[-1], signal.SIGKILL)
-    status = finished(connection, "killed")
-    assert (status.state, status.error.code) == ("failed", "worker-died")
-    assert "signal 9" in status.error.sentence and status.error.remedy
-    assert finished(connection, "next").state == "done"
-    assert not shared_engine.leftovers()
+    start_endless(connection, "paused", frames)
+    connection.submit("passes", settings(), frames)
+    assert connection.status("passes").ahead == 1
+    connection.pause("paused")
+    assert connection.pause("paused").state in ("running", "paused")
+    assert finished(connection, "passes").state == "done"
+    assert connection.status("paused").state == "paused"
+    connection.submit("waits", settings(steps=3), frames)
+    assert connection.pause("passes").state == "done", "what has ended stays so"
+    assert connection.resume("passes").state == "done"
+    connection.resume("paused")
+    wait_until(lambda: connection.status("paused").state == "running", "its turn")
+    connection.cancel("paused")
+    assert finished(connection, "paused").state == "cancelled"
+    assert connection.pause("paused").state == connection.resume("paused").state == "cancelled"
+
+
+def test_pausing_and_resuming_at_once_loses_nothing(connection, settings, clip, start_endless):
+    start_endless(connection, "both", clip(1))
+    connection.pause("both")
+    connection.resume("both")
+    wait_until(lambda: connection.status("both").state in ("queued", "running"), "its going on")
+    connection.cancel("both")
+    connection.retry("both")
+    wait_until(lambda: connection.status("both").stage == "invert", "its going on")
+    connection.cancel("both")
+    assert finished(connection, "both").state == "cancelled"
+
+
+def test_waiting_jobs_run_in_the_order_that_is_asked_for(connection, settings, clip, start_endless):
+    frames = clip(1)
+    start_endless(connection, "order", frames)
+    for job_id in ("a", "b", "c"):
+        connection.submit(job_id, settings(steps=1), frames)
+    assert connection.move("c", before="a").ahead == 1
+    assert connection.move("a").ahead == 3
+    assert connection.move("b", before="b").ahead == 2
+    assert [connection.status(job_id).ahead for job_id in ("c", "b", "a")] == [1, 2, 3]
+    assert connection.move("b", before="order").ahead == 0, "before one that runs: next"
+    assert connection.status("order").state == "running"
+    with pytest.raises(ProtocolError) as refused:
+        connection.move("a", before="unknown")
+    assert refused.value.code == "no-such-job"
+    ended = []
+    connection.cancel("order")
+
+    def all_ended():
+        ended.extend(status.job_id for status in connection.events() if status.state == "done")
+        return len(ended) == 3
+
+    wait_until(all_ended, "their ends")
+    assert ended == ["b", "c", "a"]
+
+
+def test_a_cancelled_job_is_tried_again_when_asked(connection, settings, clip, start_endless, tmp_path):
+    frames = clip(1)
+    start_endless(connection, "blocks", frames)
+    connection.submit("again-please", settings(), frames)
+    connection.cancel("again-please")
+    assert connection.retry("again-please").state == "queued"
+    connection.cancel("blocks")
+    assert finished(connection, "again-please").state == "done"
+    assert connection.retry("again-please").state == "done", "there is nothing to do"
+    assert len(connection.fetch("again-please", tmp_path / "out").frames) == 1
+
+
+def test_a_result_is_taken_and_forgotten(connection, shared_engine, settings, clip, tmp_path):
+    connection.submit("kept", settings(), clip(1))
+    with pytest.raises(ProtocolError) as refused:
+        connection.taken("kept")
+    assert refused.value.code == "not-done"
+    assert not finished(connection, "kept").taken
+    connection.fetch("kept", tmp_path / "out")
+    assert connection.taken("kept").taken and connection.taken("kept").taken
+    assert connection.status("kept").frames, "it may be fetched again for a while"
+    connection.forget("kept")
+    connection.forget("kept")
+    with pytest.raises(ProtocolError) as refused:
+        connection.status("kept")
+    assert refused.value.code == "no-such-job"
+
+
+def test_a_running_job_can_be_forgotten(connection, settings, clip, start_endless):
+    frames = clip(1)
+    start_endless(connection, "unwanted", frames)
+    connection.forget("unwanted")
+    with pytest.raises(ProtocolError) as refused:
+        connection.status("unwanted")
+    assert refused.value.code == "no-such-job"
+    connection.submit("unwanted", settings(), frames)
+    assert finished(connection, "unwanted").state == "done", "the id is free again"
+
+
+def test_a_damaged_result_is_made_again(connection, shared_engine, settings, clip, tmp_path):
+    connection.submit("damaged", settings(), clip(1))
+    blob = finished(connection, "damaged").frames[0]
+    path = shared_engine.home / "blobs" / "local" / blob
+    right = path.read_bytes()
+    path.write_bytes(right[:-1] + b"x")
+    with pytest.raises(ProtocolError) as refused:
+        connection.fetch("damaged", tmp_path / "out")
+    assert refused.value.code == "no-such-blob"
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert connection.retry("damaged").state in ("queued", "running")
+    assert finished(connection, "damaged").frames == [blob]
+    assert connection.fetch("damaged", tmp_path / "out").frames[0].read_bytes() == right
 
 
 @pytest.mark.parametrize(
@@ -230,7 +323,7 @@ def test_greys_and_palettes_are_taken(connection, settings, tmp_path):
 def test_the_queue_is_bounded(connection, settings, clip, start_endless):
     frames = clip(1)
     start_endless(connection, "queue-0", frames)
-    ids = [f"queue-{number}" for number in range(limits.MAX_QUEUED_JOBS)]
+    ids = [f"queue-{number}" for number in range(limits.MAX_CLIENT_JOBS)]
     for job_id in ids[1:]:
         connection.submit(job_id, settings(), frames)
     with pytest.raises(ProtocolError) as refused:

@@ -211,7 +211,6 @@ def ask_to_end(engine) -> None:
 WAYS_TO_END = {
     "signal": lambda engine: engine.process.terminate(),
     "message": ask_to_end,
-    "stdin": lambda engine: engine.process.stdin.close(),
 }
 if sys.platform != "win32":
     WAYS_TO_END["ctrl-c"] = lambda engine: engine.process.send_signal(signal.SIGINT)

@@ -1,0 +1,219 @@
+"""What the server does for its clients, in a thread of its own: the sockets' thread never waits for a disk."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+import engine
+from protocol import PROTOCOL_VERSION, limits, messages, models, wire
+from protocol.errors import ProtocolError
+
+from .accounts import LOCAL
+from .jobs import Jobs
+from .pipes import Work
+from .retention import Retention
+from .store import Store
+from .workers import FromWorker
+
+TICK = 0.5
+"""Seconds after which the desk looks round where nothing has happened."""
+SWEEP_EVERY = 600.0
+"""Seconds between two looks at what is kept."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asks: `client` is its connection, `owner` who it has proved to be."""
+
+    client: bytes
+    owner: str
+    packet: wire.Packet
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the `client` that asked shall hear."""
+
+    client: bytes
+    message: messages.Message
+    buffers: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A job's status changed: for all connections of its owner."""
+
+    owner: str
+    status: messages.JobStatus
+
+
+class Desk:
+    """Meets requests one after the other. `say` takes answers, from this thread; `stop` ends the engine."""
+
+    def __init__(
+        self,
+        home: Path,
+        jobs: Jobs,
+        store: Store,
+        retention: Retention,
+        device: str,
+        say: Callable[[Answer], None],
+        stop: Callable[[], None],
+        set_lifetime: Callable[[messages.Ends], None],
+    ):
+        self._home, self._jobs, self._store, self._retention = home, jobs, store, retention
+        self._device, self._say, self._stop, self._set_lifetime = device, say, stop, set_lifetime
+        self._items: queue.SimpleQueue[Request | FromWorker | None] = queue.SimpleQueue()
+        self._swept = float("-inf")
+        self.idle = False
+        """Whether no job waits or runs; read by the sockets' thread."""
+
+    def post(self, item: Request | FromWorker | None) -> None:
+        """Hand something in, from any thread; None ends the desk."""
+        self._items.put(item)
+
+    def run(self) -> None:
+        """Work until None is handed in, then end the worker."""
+        try:
+            while True:
+                self._look_round()
+                try:
+                    item = self._items.get(timeout=TICK)
+                except queue.Empty:
+                    continue
+                if item is None:
+                    return
+                self._take(item)
+        finally:
+            self._jobs.close()
+
+    def _take(self, item: Request | FromWorker) -> None:
+        try:
+            if isinstance(item, FromWorker):
+                self._jobs.receive(item)
+            else:
+                answer = self._answer(item)
+                self._say(answer)
+                if isinstance(answer.message, messages.Stopping):
+                    self._stop()
+        except Exception:
+            log.exception("the desk failed")
+
+    def _look_round(self) -> None:
+        try:
+            self._jobs.check()
+            self._jobs.advance()
+            self.idle = self._jobs.idle
+            if time.monotonic() - self._swept > SWEEP_EVERY:
+                self._swept = time.monotonic()
+                self._retention.sweep()
+        except (ProtocolError, OSError) as error:  # a full or read-only disk: what waits goes on when it is mended
+            log.warning("%s", error)
+        except Exception:
+            log.exception("the desk failed")
+
+    def _answer(self, request: Request) -> Answer:
+        """The answer to what a client has sent, whatever it was."""
+        try:
+            message, *buffers = self._met(request)
+        except ProtocolError as error:
+            log.debug("refused: %s", error.code, extra={"owner": request.owner})
+            message, buffers = refusal(error), []
+        except Exception as error:  # a fault in one request must not end the others' engine
+            log.exception("a request failed", extra={"owner": request.owner})
+            message, buffers = refusal(failure(error)), []
+        number = request.packet.message.request
+        return Answer(request.client, msgspec.structs.replace(message, request=number), tuple(buffers))
+
+    def _met(self, request: Request) -> tuple:
+        """Do what one request asks; `ProtocolError` where it is refused."""
+        owner, jobs = request.owner, self._jobs
+        match request.packet.message:
+            case messages.Hello() as hello:
+                return (self._welcome(hello),)
+            case messages.Submit(job_id=job_id, settings=settings, frames=frames, fps=fps):
+                models.resolve(self._home, settings.model)
+                outcome = jobs.submit(Work(job_id=job_id, settings=settings, frames=frames, fps=fps, owner=owner))
+                if isinstance(outcome, messages.JobStatus):
+                    return (messages.Job(status=outcome),)
+                return (messages.Wanted(missing=outcome),)
+            case messages.Upload(blob=blob, size=size, offset=offset) if len(request.packet.buffers) == 1:
+                if not offset:
+                    self._retention.admit(owner, size)
+                received = self._store.upload(owner, blob, size, offset, request.packet.buffers[0])
+                if received == size:
+                    self._retention.count(owner, [blob])
+                return (messages.Stored(blob=blob, received=received),)
+            case messages.Query(job_id=job_id):
+                return (messages.Job(status=jobs.status(owner, job_id)),)
+            case messages.QueryAll():
+                return (messages.Jobs(statuses=jobs.newest(owner)),)
+            case messages.Cancel(job_id=job_id):
+                return (messages.Job(status=jobs.cancel(owner, job_id)),)
+            case messages.Pause(job_id=job_id):
+                return (messages.Job(status=jobs.pause(owner, job_id)),)
+            case messages.Resume(job_id=job_id):
+                return (messages.Job(status=jobs.resume(owner, job_id)),)
+            case messages.Retry(job_id=job_id):
+                return (messages.Job(status=jobs.retry(owner, job_id)),)
+            case messages.Move(job_id=job_id, before=before):
+                return (messages.Job(status=jobs.move(owner, job_id, before)),)
+            case messages.Taken(job_id=job_id):
+                return (messages.Job(status=jobs.taken(owner, job_id)),)
+            case messages.Forget(job_id=job_id):
+                jobs.forget(owner, job_id)
+                return (messages.Noted(),)
+            case messages.Read(blob=blob, offset=offset):
+                chunk, size = self._store.chunk(owner, blob, offset)
+                return messages.Piece(blob=blob, size=size, offset=offset), chunk
+            case messages.WhenAlone(ends=ends):
+                self._local_only(owner)
+                self._set_lifetime(ends)
+                return (messages.Noted(),)
+            case messages.Shutdown():
+                self._local_only(owner)
+                return (messages.Stopping(),)
+        raise ProtocolError(
+            "malformed", f"{type(request.packet.message).__name__} is not a request that can be met.",
+            "Check that the add-on and the engine come from the same release.",
+        )  # fmt: skip
+
+    def _welcome(self, hello: messages.Hello) -> messages.Welcome:
+        if PROTOCOL_VERSION not in hello.versions:
+            raise wire.version_mismatch(client=hello.versions, engine=[PROTOCOL_VERSION])
+        return messages.Welcome(
+            version=PROTOCOL_VERSION,
+            engine=engine.__version__,
+            device=self._jobs.device or self._device,
+            models=models.known(self._home),
+            limits=limits.as_dict(),
+        )
+
+    def _local_only(self, owner: str) -> None:
+        if owner != LOCAL:
+            raise ProtocolError(
+                "not-allowed", "Only programs on the engine's own machine may ask that.", "Ask whoever runs the engine."
+            )
+
+
+def refusal(error: ProtocolError) -> messages.Refusal:
+    """An error as a client hears of it."""
+    return messages.Refusal(code=error.code, sentence=limits.cut(error.sentence), remedy=limits.cut(error.remedy))
+
+
+def failure(error: Exception) -> ProtocolError:
+    """What is said of an error that nobody has foreseen; the log has all of it."""
+    return ProtocolError(
+        "engine-error",
+        f"The engine failed to answer ({type(error).__name__}: {error}).",
+        "Restart the engine, and please report this.",
+    )

@@ -1,0 +1,122 @@
+"""What an engine keeps, and for how long: nothing grows without bound, and nothing that is still needed goes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from protocol.errors import ProtocolError
+
+from .accounts import Accounts
+from .journal import Journal
+from .store import Store
+
+KEEP_SECONDS = 24 * 3600.0
+"""That frames stay which no job needs any more: another edit of the same strip finds them."""
+KEEP_JOBS_SECONDS = 7 * 24 * 3600.0
+"""That an ended job is known, once its result was taken."""
+MAX_JOBS_KEPT = 10_000
+"""Ended jobs that are known."""
+IN_USE_SECONDS = 3600.0
+"""A blob or a cached inversion that was touched so lately may be in use by somebody who has not said so yet."""
+DEFAULT_QUOTA = 50
+"""Gigabytes."""
+
+log = logging.getLogger(__name__)
+
+
+class Retention:
+    """Keeps frames, results and cached inversions below `quota` bytes, and drops what nobody needs any more.
+
+    Results that were not fetched, and the frames of jobs that have not ended, are never dropped: where they fill the
+    quota, uploads are refused.
+    """
+
+    def __init__(self, home: Path, journal: Journal, store: Store, accounts: Accounts, quota: int):
+        self._cache, self._jobs = home / "cache", home / "jobs"
+        self._journal, self._store, self._accounts, self._quota = journal, store, accounts, quota
+        self._sizes = store.sizes()
+
+    @property
+    def used(self) -> int:
+        """Bytes of all blobs."""
+        return sum(self._sizes.values())
+
+    def count(self, owner: str, names: list[str]) -> None:
+        """Take note of blobs that are there now."""
+        for name in names:
+            path = self._store.path(owner, name)
+            if path.exists():
+                self._sizes[owner, name] = path.stat().st_size
+
+    def admit(self, owner: str, size: int) -> None:
+        """Make room for an upload of `size` bytes; `ProtocolError('store-full')` where there is none."""
+        share = self._quota // self._accounts.count
+        if self._of(owner) + size > share:
+            self._drop_blobs(self._of(owner) + size - share, owner)
+        excess = self.used + _size_of(self._cache) + size - self._quota
+        if excess > 0:
+            excess -= self._drop_caches(excess)
+        if excess > 0:
+            excess -= self._drop_blobs(excess)
+        if excess > 0 or self._of(owner) + size > share:
+            raise ProtocolError(
+                "store-full",
+                "The engine keeps as many frames and results as it may.",
+                "Fetch finished edits or dismiss them, or give the engine more room with --quota.",
+            )
+
+    def sweep(self) -> None:
+        """Drop what has been kept long enough, and the checkpoints of jobs that will not go on."""
+        now = time.time()
+        self._drop_blobs(self.used, before=now - KEEP_SECONDS, untouched=KEEP_SECONDS)
+        self._drop_caches(self.used + _size_of(self._cache) - self._quota)
+        self._journal.expire(now - KEEP_JOBS_SECONDS, MAX_JOBS_KEPT)
+        unfinished = self._journal.unfinished()
+        for folder in self._jobs.glob("*/*"):
+            if (folder.parent.name, folder.name) not in unfinished:
+                self.drop_checkpoint(folder.parent.name, folder.name)
+
+    def drop_checkpoint(self, owner: str, job_id: str) -> None:
+        """Remove what the job would have gone on from."""
+        shutil.rmtree(self._jobs / owner / job_id, ignore_errors=True)
+
+    def _of(self, owner: str) -> int:
+        return sum(size for (other, _), size in self._sizes.items() if other == owner)
+
+    def _drop_blobs(
+        self, excess: int, owner: str | None = None, before: float = float("inf"), untouched: float = IN_USE_SECONDS
+    ) -> int:
+        """Drop blobs that no job needs, oldest first, until `excess` bytes are free; returns how many that are."""
+        needed = self._journal.needed(before)
+        ages = []
+        for key in [key for key in self._sizes if key not in needed and owner in (None, key[0])]:
+            try:
+                ages.append((self._store.path(*key).stat().st_mtime, key))
+            except FileNotFoundError:
+                del self._sizes[key]
+        freed = 0
+        for age, key in sorted(ages):
+            if freed >= excess or age > time.time() - untouched:
+                break
+            self._store.remove(*key)
+            freed += self._sizes.pop(key)
+        return freed
+
+    def _drop_caches(self, excess: int) -> int:
+        """Drop cached inversions, those first that were not used for longest, until `excess` bytes are free."""
+        freed = 0
+        entries = sorted((path.stat().st_mtime, path) for path in self._cache.glob("*/*") if path.is_dir())
+        for age, entry in entries:
+            if freed >= excess or age > time.time() - IN_USE_SECONDS:
+                break
+            freed += _size_of(entry)
+            shutil.rmtree(entry, ignore_errors=True)
+            log.info("a cached inversion made room", extra={"entry": entry.name})
+        return freed
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
