@@ -6,10 +6,15 @@ import importlib
 import sys
 
 COMMANDS = {
-    "edit": ("engine.cli.edit", "edit a video file or a folder of images"),
-    "verify": ("engine.cli.verify", "replay a case of the authors' program against this engine"),
-    "doctor": ("engine.cli.doctor", "say what device, memory, versions and checkpoints there are"),
-    "serve": ("engine.service.server", "serve Blender's add-on"),
+    "edit": ("engine.cli.edit:main", "edit a video file or a folder of images"),
+    "verify": ("engine.cli.verify:main", "replay a case of the authors' program against this engine"),
+    "doctor": ("engine.cli.doctor:main", "say what device, memory, versions and checkpoints there are"),
+    "serve": ("engine.service.server:main", "serve Blender's add-on"),
+    "status": ("engine.cli.control:status", "say whether an engine runs here, and how it is"),
+    "jobs": ("engine.cli.control:jobs", "list the running engine's jobs"),
+    "cancel": ("engine.cli.control:cancel", "end a job of the running engine"),
+    "logs": ("engine.cli.control:logs", "show the engine's log"),
+    "keys": ("engine.cli.keys:main", "say which other machines' clients may connect"),
 }
 
 
@@ -20,7 +25,8 @@ def main(argv: list[str]) -> int:
             print(f"  {name:8} {meaning}")
         print("\n'python -m engine COMMAND --help' lists a command's options.")
         return 0 if argv and argv[0] in ("-h", "--help") else 2
-    return importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:]) or 0
+    module, _, function = COMMANDS[argv[0]][0].partition(":")
+    return getattr(importlib.import_module(module), function)(argv[1:]) or 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from .errors import ProtocolError
-from .keys import Key, KeyPair
+from .keys import Key, KeyPair, parse
 from .private import write_private
 
 FILE_NAME = "endpoint.json"
@@ -38,7 +38,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def remote(address: str, server_key: str, client: KeyPair) -> Endpoint:
-    """The endpoint of an engine on another machine, at `HOST:PORT`; `ProtocolError` with code `endpoint-damaged`."""
+    """The endpoint of an engine on another machine, at `HOST:PORT` and with this key as `keys.shown` shows it.
+
+    `ProtocolError` with code `endpoint-damaged` or `bad-key`.
+    """
     host, _, port = address.strip().removeprefix("tcp://").rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ProtocolError(
@@ -46,20 +49,12 @@ def remote(address: str, server_key: str, client: KeyPair) -> Endpoint:
             f"'{address}' is no address of an engine.",
             "Give a name and a port, as gpu.studio:7860.",
         )
-    values = dict(
+    return Endpoint(
         address=f"tcp://{host}:{port}",
-        server_key=server_key.strip(),
+        server_key=parse(server_key),
         client_key=client.public,
         client_secret=client.secret,
     )
-    try:
-        return msgspec.convert(values, Endpoint)
-    except msgspec.ValidationError as error:
-        raise ProtocolError(
-            "endpoint-damaged",
-            "The engine's key is not one.",
-            "Copy the 40 characters that `python -m engine keys` prints on the engine's machine.",
-        ) from error
 
 
 def default_home() -> Path:

@@ -10,7 +10,7 @@ class ProtocolError(Exception):
 
     Codes of the connection: `no-engine` (nothing answers there), `endpoint-damaged`, `wrong-key` (the engine at that
     address has another key), `not-allowed` (the engine does not know this client's key, or keeps that request for its
-    own machine), `too-many-connections`, `version-mismatch`, `connection-lost`, `time-out`, `malformed`, `over-limit`,
+    own machine), `bad-key`, `too-many-connections`, `version-mismatch`, `connection-lost`, `time-out`, `malformed`, `over-limit`,
     `busy`, `disk-full`, `cannot-read`, `cannot-write`.
     Codes of requests: `bad-settings`, `no-such-job`, `job-differs`, `not-done`, `no-such-blob`, `digest-mismatch`,
     `queue-full`, `store-full`, `unknown-model`.

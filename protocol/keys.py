@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 import zmq
+from zmq.utils import z85
 
 from .errors import ProtocolError
 from .private import write_private
@@ -24,6 +25,21 @@ class KeyPair(msgspec.Struct, frozen=True):
     def make(cls) -> KeyPair:
         """A new pair."""
         return cls(*(key.decode() for key in zmq.curve_keypair()))
+
+
+def shown(key: Key) -> str:
+    """A key as people copy it: 64 hex digits, which no shell takes for anything else."""
+    return z85.decode(key).hex()
+
+
+def parse(text: str) -> Key:
+    """The key that somebody has copied; `ProtocolError` with code `bad-key`."""
+    digits = text.strip()
+    if len(digits) != 64 or not all(digit in "0123456789abcdefABCDEF" for digit in digits):
+        raise ProtocolError(
+            "bad-key", f"'{digits[:80]}' is no key.", "Copy all of its 64 digits, as the other side shows them."
+        )
+    return z85.encode(bytes.fromhex(digits)).decode()
 
 
 def load_or_make(path: Path) -> KeyPair:

@@ -96,6 +96,8 @@ class Server:
             server_key = load_or_make(home.path / accounts.SERVER_KEY_NAME)
             self._gateway = Gateway(known, server_key, options.listen, self._desk.post)
             undo.callback(self._gateway.close)
+            self.listens = self._gateway.addresses[1]
+            """Where other machines reach it; None: nowhere."""
             self.endpoint = Endpoint(
                 address=self._gateway.addresses[0],
                 server_key=server_key.public,
@@ -253,8 +255,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(number, server.stop)
         if options.exit_with_parent:
             threading.Thread(target=_watch_parent, args=[server.parent_gone], daemon=True).start()
-        log.info("engine ready", extra={"version": engine.__version__, "listen": options.listen, "pid": os.getpid()})
-        print(f"Engine {engine.__version__} is ready at {server.endpoint.address}.", flush=True)
+        log.info("engine ready", extra={"version": engine.__version__, "listen": server.listens, "pid": os.getpid()})
+        print(f"Engine {engine.__version__} is ready at {server.listens or server.endpoint.address}.", flush=True)
         try:
             server.run()
         except Exception:

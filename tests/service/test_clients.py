@@ -16,7 +16,7 @@ from engine.service import accounts
 from protocol import endpoint, limits
 from protocol.connection import Connection
 from protocol.errors import ProtocolError
-from protocol.keys import KeyPair, load_or_make
+from protocol.keys import KeyPair, load_or_make, shown
 from tests.service.harness import PATIENCE, REPOSITORY, Raw, finished
 
 
@@ -33,7 +33,7 @@ def studio(start_engine, tmp_path) -> Iterator[tuple]:
         accounts.add(home, name, pair.public)
     address = f"127.0.0.1:{free_port()}"
     engine = start_engine(home, "--listen", address)
-    server_key = load_or_make(home / accounts.SERVER_KEY_NAME).public
+    server_key = shown(load_or_make(home / accounts.SERVER_KEY_NAME).public)
     yield engine, *(endpoint.remote(address, server_key, pair) for pair in keys)
 
 
@@ -140,19 +140,11 @@ def test_strangers_who_only_hold_the_line_shut_nobody_out(start_engine):
             connection.hello(timeout=PATIENCE)
 
 
-@pytest.mark.parametrize(
-    ("name", "key", "code"),
-    [
-        ("", "x", "bad-name"),
-        ("../up", "x", "bad-name"),
-        ("ada", "too short", "bad-key"),
-        ("ada", "~" * 40, "bad-key"),
-    ],
-)
-def test_what_is_no_client_is_not_added(tmp_path, name, key, code):
+@pytest.mark.parametrize("name", ["", "../up", "a b", "x" * 61])
+def test_what_is_no_name_is_not_added(tmp_path, name):
     with pytest.raises(EditError) as refused:
-        accounts.add(tmp_path, name, key)
-    assert refused.value.code == code
+        accounts.add(tmp_path, name, KeyPair.make().public)
+    assert refused.value.code == "bad-name"
     assert accounts.listed(tmp_path) == {}
 
 
