@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     owner TEXT NOT NULL,
     job_id TEXT NOT NULL,
     state TEXT NOT NULL,
-    place REAL NOT NULL,
+    place INTEGER NOT NULL,
     work BLOB NOT NULL,
     status BLOB NOT NULL,
     ended REAL,
@@ -147,8 +147,7 @@ class Journal:
 
     def queued(self, owner: str) -> list[str]:
         """Ids of the owner's jobs that wait or run, in the order in which they shall."""
-        query = "SELECT job_id FROM jobs WHERE owner = ? AND state = 'queued' ORDER BY place, number"
-        return [job_id for (job_id,) in self._database.execute(query, (owner,))]
+        return [job_id for job_id, _ in self._queued(owner)]
 
     def owners_waiting(self) -> list[str]:
         """Owners of jobs that wait or run, the one whose job has waited longest first."""
@@ -156,20 +155,15 @@ class Journal:
         return [owner for (owner,) in self._database.execute(query)]
 
     def move(self, owner: str, job_id: str, before: str | None) -> None:
-        """Give a job the place just before another one of its owner's, or the last of all."""
-        order = [other for other in self.queued(owner) if other != job_id]
-        at = order.index(before) if before in order else len(order)
-        places = [self._place(owner, other) for other in order[max(at - 1, 0) : at + 1]]
-        if not places:
-            return
-        if at == 0:
-            place = places[0] - 1
-        elif at == len(order):
-            place = places[-1] + 1
-        else:
-            place = sum(places) / 2
+        """Have a queued job come just before another one of its owner's, or last: they take each other's places."""
+        queued = self._queued(owner)
+        order = [other for other, _ in queued if other != job_id]
+        order.insert(order.index(before) if before in order else len(order), job_id)
         with self._change() as database:
-            database.execute("UPDATE jobs SET place = ? WHERE owner = ? AND job_id = ?", (place, owner, job_id))
+            database.executemany(
+                "UPDATE jobs SET place = ? WHERE owner = ? AND job_id = ?",
+                [(place, owner, other) for other, (_, place) in zip(order, queued, strict=True)],
+            )
 
     def unfinished(self) -> set[tuple[str, str]]:
         """Owner and id of the jobs whose checkpoints are still of use: they wait, run, are paused or failed."""
@@ -194,9 +188,9 @@ class Journal:
                 (most,),
             )
 
-    def _place(self, owner: str, job_id: str) -> float:
-        query = "SELECT place FROM jobs WHERE owner = ? AND job_id = ?"
-        return self._database.execute(query, (owner, job_id)).fetchone()[0]
+    def _queued(self, owner: str) -> list[tuple[str, int]]:
+        query = "SELECT job_id, place FROM jobs WHERE owner = ? AND state = 'queued' ORDER BY place, number"
+        return self._database.execute(query, (owner,)).fetchall()
 
     def _note_blobs(self, owner: str, number: int, names: Iterable[str]) -> None:
         self._database.executemany(

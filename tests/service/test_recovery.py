@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -113,6 +115,84 @@ def small_disk(tmp_path):
         pytest.skip("needs the right to mount a disk")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.fixture
+def read_only():
+    """Make files and folders read-only, for root and for whoever has them open too, as a disk does that fails."""
+    frozen = []
+
+    def freeze(*paths) -> None:
+        command = ["chattr", "+i", *map(str, paths)]
+        if shutil.which("chattr") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("needs the right to make files immutable")
+        frozen.extend(map(str, paths))
+
+    def thaw() -> None:
+        if frozen:
+            subprocess.run(["chattr", "-i", *frozen], check=True)
+            frozen.clear()
+
+    yield freeze, thaw
+    thaw()
+
+
+def test_a_disk_that_may_only_be_read_is_said_and_costs_nothing(start_engine, settings, clip, tmp_path, read_only):
+    freeze, thaw = read_only
+    engine = start_engine()
+    frames = clip(1)
+    with engine.connect() as connection:
+        connection.submit("before", settings(), frames)
+        assert finished(connection, "before").state == "done"
+        home = engine.home
+        freeze(*home.glob("journal.sqlite3*"), home / "partial", home / "blobs" / "local", home / "blobs", home)
+        for number, pictures in enumerate((frames, clip(1, seed=1))):
+            with pytest.raises(ProtocolError) as refused:
+                connection.submit(f"refused-{number}", settings(), pictures)
+            assert refused.value.code == "cannot-write" and refused.value.remedy
+        with pytest.raises(ProtocolError) as refused:
+            connection.taken("before")
+        assert refused.value.code == "cannot-write"
+        assert len(connection.fetch("before", tmp_path / "out").frames) == 1
+        thaw()
+        connection.submit("after", settings(), frames)
+        assert finished(connection, "after").state == "done"
+        assert connection.taken("before").taken
+    assert engine.end(signal.SIGTERM) == 0
+
+
+SLOW_DISK = """
+import os, time
+swift = os.fsync
+def slow(descriptor):
+    time.sleep(0.5)
+    swift(descriptor)
+os.fsync = slow
+"""
+
+
+def test_a_slow_disk_does_not_keep_others_waiting(start_engine, settings, clip, tmp_path):
+    engine = start_engine(tmp_path / "home", before=SLOW_DISK)
+    answers = []
+    with engine.connect() as connection, engine.connect() as other:
+        other.hello(timeout=PATIENCE)
+        connection.submit("slow", settings(), clip(3), on_sent=lambda *_: answers.append(other.ping(timeout=PATIENCE)))
+        assert len(answers) == 4 and sorted(answers)[2] < 0.25
+        assert finished(connection, "slow").state == "done"
+
+
+def test_an_engine_that_is_told_to_end_does_so_in_time_and_keeps_the_work(start_engine, start_endless, tmp_path):
+    engine = start_engine()
+    with engine.connect() as connection:
+        start_endless(connection, "kept")
+        os.kill(engine.workers()[-1], signal.SIGSTOP)  # it cannot even be asked
+    began = time.monotonic()
+    assert engine.end(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 10
+    assert not engine.leftovers() and not (engine.home / endpoint.FILE_NAME).exists()
+    again = start_engine()
+    with again.connect() as connection:
+        assert connection.status("kept").state in ("queued", "running")
 
 
 def test_a_full_disk_loses_nothing(small_disk, start_engine, settings, clip):

@@ -1,0 +1,148 @@
+"""What is kept and what goes: the quota holds, and nothing goes that somebody needs."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.service import accounts, retention
+from engine.service.accounts import Accounts
+from engine.service.journal import Journal
+from engine.service.pipes import Work
+from engine.service.retention import Retention
+from engine.service.store import Store
+from protocol.errors import ProtocolError
+from protocol.keys import KeyPair
+from protocol.messages import JobStatus
+from protocol.settings import EditSettings
+
+LONG_AGO = time.time() - 2 * retention.KEEP_SECONDS
+
+
+class Kept:
+    """A home with blobs, jobs and caches in it, and what may be kept there."""
+
+    def __init__(self, home: Path, quota: int):
+        self.home, self.store, self.journal = home, Store(home), Journal(home / "journal.sqlite3")
+        self.accounts = Accounts(home, KeyPair.make().public)
+        self.quota = quota
+
+    @property
+    def retention(self) -> Retention:
+        return Retention(self.home, self.journal, self.store, self.accounts, self.quota)
+
+    def blob(self, size: int, age: float = LONG_AGO, owner: str = "local") -> str:
+        name = self.store.put(owner, os.urandom(size))
+        os.utime(self.store.path(owner, name), (age, age))
+        return name
+
+    def job(self, job_id: str, frames: list[str], *, results: list[str] = (), **fields) -> None:
+        settings = EditSettings(source="a ball", target="a cube")
+        self.journal.add(Work(job_id=job_id, settings=settings, frames=frames, fps=24.0))
+        if fields:
+            self.journal.set("local", JobStatus(job_id=job_id, frames=list(results), **fields))
+
+    def cache(self, name: str, size: int, age: float) -> Path:
+        entry = self.home / "cache" / "inversions" / name
+        entry.mkdir(parents=True)
+        (entry / "step").write_bytes(bytes(size))
+        os.utime(entry, (age, age))
+        return entry
+
+    def has(self, *names: str) -> list[bool]:
+        return [self.store.path("local", name).exists() for name in names]
+
+
+@pytest.fixture
+def kept(tmp_path):
+    kept = Kept(tmp_path, quota=1000)
+    yield kept
+    kept.journal.close()
+
+
+def test_room_is_made_of_what_is_needed_least(kept):
+    unused, newer = kept.blob(100, LONG_AGO), kept.blob(100, LONG_AGO + 60)
+    frame, result, taken = kept.blob(100), kept.blob(100), kept.blob(100)
+    kept.job("open", [frame])
+    kept.job("unfetched", [frame], results=[result], state="done")
+    kept.job("taken", [], results=[taken], state="done", taken=True)
+    cached = kept.cache("old", 200, LONG_AGO)
+    kept.retention.admit("local", 300)
+    assert cached.exists(), "all fits: 700 and 300"
+    kept.retention.admit("local", 400)
+    assert not cached.exists() and all(kept.has(unused, newer, frame, result, taken)), "caches go first"
+    kept.retention.admit("local", 600)
+    assert kept.has(unused, newer, frame, result, taken).count(False) == 1, "then what no job needs"
+    assert all(kept.has(frame, result))
+    with pytest.raises(ProtocolError) as refused:
+        kept.retention.admit("local", 801)
+    assert refused.value.code == "store-full" and "Fetch" in refused.value.remedy
+    assert kept.has(unused, newer, frame, result, taken) == [False, False, True, True, False]
+    kept.retention.admit("local", 800)
+
+
+def test_what_was_touched_lately_may_be_in_use(kept):
+    uploading, cached = kept.blob(500, time.time()), kept.cache("warm", 500, time.time())
+    with pytest.raises(ProtocolError) as refused:
+        kept.retention.admit("local", 1)
+    assert refused.value.code == "store-full"
+    assert all(kept.has(uploading)) and cached.exists()
+
+
+def test_each_client_has_its_share(kept):
+    accounts.add(kept.home, "ada", (key := KeyPair.make().public))
+    ada = accounts.owner_of(key)
+    kept.blob(400, time.time(), owner=ada)
+    with pytest.raises(ProtocolError) as refused:
+        kept.retention.admit(ada, 200)
+    assert refused.value.code == "store-full"
+    kept.retention.admit("local", 500)
+    accounts.revoke(kept.home, "ada")
+    kept.retention.admit("local", 600)
+
+
+def test_time_passes_and_nothing_is_lost_that_was_not_fetched(kept):
+    old, frame, result, taken = (kept.blob(50) for _ in range(4))
+    kept.job("unfetched", [frame], results=[result], state="done")
+    kept.job("taken", [], results=[taken], state="done", taken=True)
+    kept.retention.sweep()
+    assert kept.has(old, frame, result, taken) == [False, True, True, True], "what was taken stays for a day"
+    kept.journal._database.execute("UPDATE jobs SET ended = ?", (LONG_AGO,))
+    kept.retention.sweep()
+    assert kept.has(frame, result, taken) == [True, True, False]
+    assert kept.journal.status("local", "taken"), "it is known for a week"
+    kept.journal._database.execute("UPDATE jobs SET ended = 0")
+    kept.retention.sweep()
+    assert kept.journal.status("local", "taken") is None
+    assert kept.journal.status("local", "unfetched").frames == [result] and all(kept.has(frame, result))
+
+
+@pytest.mark.parametrize("jump", [-10 * retention.KEEP_SECONDS, 10_000 * retention.KEEP_SECONDS])
+def test_a_clock_that_jumps_costs_nothing_that_is_needed(kept, jump, monkeypatch):
+    frame, result = kept.blob(50, time.time()), kept.blob(50, time.time())
+    kept.job("open", [frame])
+    kept.job("unfetched", [frame], results=[result], state="done")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + jump)
+    kept.retention.sweep()
+    kept.retention.admit("local", 900)
+    assert all(kept.has(frame, result))
+    assert kept.journal.count() == 1 and kept.journal.status("local", "unfetched")
+
+
+def test_checkpoints_stay_with_jobs_that_may_go_on(kept):
+    for job_id, fields in (
+        ("open", {}),
+        ("paused", dict(state="paused")),
+        ("failed", dict(state="failed")),
+        ("done", dict(state="done")),
+        ("cancelled", dict(state="cancelled")),
+    ):
+        kept.job(job_id, [], **fields)
+        (kept.home / "jobs" / "local" / job_id).mkdir(parents=True)
+    (kept.home / "jobs" / "local" / "unknown").mkdir()
+    kept.retention.sweep()
+    assert {path.name for path in (kept.home / "jobs" / "local").iterdir()} == {"open", "paused", "failed"}
