@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import logging
 import os
 import queue
@@ -156,6 +157,13 @@ class WorkerProcess:
         return self._editor
 
 
+def _end_with_server() -> None:
+    """Have Linux end this process with the server, for a worker that hangs in native code cannot notice it itself."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Be a worker: messages on stdin and stdout, everything that libraries print on stderr."""
     parser = argparse.ArgumentParser(prog="engine.service.worker", description=__doc__)
@@ -165,6 +173,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format=logs.PLAIN, stream=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    _end_with_server()
     incoming = os.fdopen(os.dup(0), "rb")
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

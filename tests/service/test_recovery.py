@@ -63,6 +63,16 @@ def test_a_vanished_parent_takes_server_and_worker_along(start_engine, start_end
     assert not engine.leftovers()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_killed_server_takes_even_a_hanging_worker_along(start_engine, start_endless):
+    engine = start_engine()
+    with engine.connect() as connection:
+        start_endless(connection, "hangs")
+        os.kill(engine.workers()[-1], signal.SIGSTOP)
+        engine.end(signal.SIGKILL)
+    assert gone(engine.workers()[-1])
+
+
 def test_a_killed_parent_takes_the_engine_along(tmp_path):
     """The parent gets no chance to say anything, as when Blender crashes."""
     program = f"""
