@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from .errors import ProtocolError
+from .errors import UNREADABLE, ProtocolError
 from .private import write_private
 from .settings import BUILTIN_MODEL
 
@@ -60,5 +60,5 @@ def _read(home: Path) -> dict[str, str]:
     """What is registered; a file that is missing or damaged is an empty one, as registering again mends it."""
     try:
         return msgspec.json.decode((home / FILE_NAME).read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNREADABLE):
         return {}
