@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
         # what it shall know the lines of must be loaded under its eyes
         with atheris.instrument_imports(include=["protocol", "engine.service"]):
-            import engine.service.journal
+            import engine.service.journal  # noqa: F401
             import protocol.wire  # noqa: F401
 
 from engine.service import accounts, pipes
