@@ -41,7 +41,6 @@ class Gateway:
 
     def __init__(self, accounts: Accounts, server: KeyPair, listen: str | None, hand_in: Callable[[Request], None]):
         self._accounts, self._server, self._hand_in = accounts, server, hand_in
-        self._context = zmq.Context()
         self._open: dict[int, float] = {}
         """Connections by descriptor, and when they were accepted."""
         self._greeted: list[float] = []
@@ -52,8 +51,6 @@ class Gateway:
         self._waiting_bytes = 0
         self._costs: dict[tuple[bytes, int], int] = {}
         try:
-            self._zap = self._context.socket(zmq.REP)
-            self._zap.bind(ZAP_ADDRESS)
             self._listen(f"{LOOPBACK}:0", f"tcp://{listen}" if listen else None)
         except zmq.ZMQError as error:
             self.close()
@@ -82,7 +79,7 @@ class Gateway:
         """Cut all connections and free what they hold; clients connect again at the same addresses."""
         addresses = self.addresses
         self._socket.disable_monitor()
-        self._socket.close(linger=0)
+        self._context.destroy(linger=0)  # a socket alone would let go of its addresses at a later time of its own
         for record in (self._open, self._greeted, self._clients, self._unanswered, self._costs):
             record.clear()
         self._waiting_bytes = 0
@@ -115,6 +112,9 @@ class Gateway:
         self._send(item.client, item.message, *item.buffers)
 
     def _listen(self, local: str, public: str | None) -> None:
+        self._context = zmq.Context()
+        self._zap = self._context.socket(zmq.REP)
+        self._zap.bind(ZAP_ADDRESS)
         socket = self._socket = self._context.socket(zmq.ROUTER)
         socket.router_mandatory = True
         socket.maxmsgsize = limits.MAX_PART_BYTES
