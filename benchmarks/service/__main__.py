@@ -23,7 +23,7 @@ from tests.service.harness import REPOSITORY
 
 MEASURED = ("engine", "protocol", "benchmarks/service", "tests/service/harness.py")
 """What decides the figures: a change of any of it has them measured again."""
-QUICK = dict(rounds=3, jobs=20, frames=50, seconds=2)
+QUICK = dict(rounds=3, jobs=10, frames=40, seconds=1)
 
 Say = Callable[[str], None]
 

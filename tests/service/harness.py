@@ -106,9 +106,11 @@ def small_checkpoint(folder: Path) -> Path:
 class Raw:
     """A client that may connect and then sends what it likes."""
 
-    def __init__(self, to: endpoint.Endpoint):
+    def __init__(self, to: endpoint.Endpoint, name: bytes = b""):
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER)
+        if name:
+            self.socket.routing_id = name
         self.socket.curve_serverkey = to.server_key.encode()
         self.socket.curve_publickey = to.client_key.encode()
         self.socket.curve_secretkey = to.client_secret.encode()
