@@ -14,9 +14,10 @@ from protocol.settings import EditSettings, SettingsError, check
 from .devices import choose_device, choose_dtype, free_memory
 from .errors import EditError
 from .fatezero.masks import soft_mask
-from .fatezero.method import Blend, EditPlan, Inversion, TemporalSettings, edit, invert
+from .fatezero.method import Blend, EditPlan, Inversion, edit, invert
 from .fatezero.prompts import Prompt, can_replace
 from .fatezero.schedule import Schedule
+from .fatezero.temporal import TemporalSettings
 from .fatezero.unet import FateZeroUNet
 from .geometry import Geometry
 from .models.checkpoint import Checkpoint, load
@@ -128,8 +129,9 @@ class Editor:
         embeddings = {name: embed(self.checkpoint, prompt) for name, prompt in prompts.items()}
         chunks = _chunks(len(rgb), geometry)
         encoded = [self._encode(geometry.to_model(rgb[chunk])) for chunk in ticker.over("encode", chunks)]
-        loop = invert(self.unet, schedule, torch.cat(encoded), prompts["source"], embeddings["source"], temporal)
-        for inversion in ticker.over("invert", loop, steps):
+        inversion = Inversion(latents=[torch.cat(encoded)])
+        loop = invert(self.unet, schedule, inversion, prompts["source"], embeddings["source"], temporal)
+        for _ in ticker.over("invert", loop, steps):
             pass
         for state in ticker.over("edit", edit(self.unet, schedule, inversion, plan, embeddings, temporal), steps):
             pass
@@ -152,7 +154,8 @@ class Editor:
         """(F, 3, H, W) to scaled latents (F, 4, h, w): the autoencoder's mean, so that results repeat."""
         vae = self.checkpoint.vae
         mean = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mean
-        return mean.float() * vae.config.scaling_factor
+        # Contiguous, as latents from a disk are: the order in memory chooses a convolution's kernel, and with it last bits.
+        return (mean.float() * vae.config.scaling_factor).contiguous()
 
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> Tensor:
