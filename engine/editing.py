@@ -23,6 +23,7 @@ from .fatezero.schedule import Schedule
 from .fatezero.unet import FateZeroUNet
 from .geometry import Geometry
 from .keeping import Keep
+from .memory import ran_out
 from .models.checkpoint import Checkpoint, load
 from .models.text import embed, read_prompt
 from .plans import check_words, edit_plan
@@ -81,7 +82,11 @@ class Editor:
             notes = self._edit(clip, settings, report, collected or write, keep, memory_share)
         except BaseException as error:
             clear_frames(error.__traceback__)
-            raise
+            if not ran_out(error):
+                raise
+            raise EditError(
+                "memory", f"{clip.shape[0]} frames did not fit in memory.", "Edit a shorter range, or smaller frames."
+            ) from error
         if collected:
             return EditResult(collected.frames, collected.masks, notes)
         return EditResult(np.empty((0, *clip.shape[1:]), np.uint8), {}, notes)

@@ -74,16 +74,20 @@ def attempt(device: torch.device, work: Callable[..., T], *arguments) -> T | Non
     """What `work` returns, or None where memory ran out; what it held of it is free again then."""
     try:
         return work(*arguments)
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:
         if not ran_out(error):
             raise
         clear_frames(error.__traceback__)
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
     return None
 
 
-def ran_out(error: Exception) -> bool:
-    """Whether `error` says that there was no memory left; on a CPU torch says it in words."""
-    told = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return told or any(words in str(error) for words in ("memory", "bad_alloc"))
+def ran_out(error: BaseException) -> bool:
+    """Whether `error` says that there was no memory left; on a CPU torch, and what it calls, say it in words."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = ("memory", "bad_alloc", "could not create a primitive")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

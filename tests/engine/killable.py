@@ -9,8 +9,6 @@ import contextlib
 import json
 import os
 import random
-import re
-import resource
 import signal
 import subprocess
 import sys
@@ -74,24 +72,17 @@ def main(checkpoint: str) -> None:
 
 
 def _edit(editor, job: dict) -> int:
-    from engine.editing import EditError, Keep, Progress
+    from engine.editing import Keep, Progress
     from protocol.settings import apply_preset
 
     _say(os.getpid())
-    if job.get("spare_bytes"):
-        taken = int(re.search(r"VmSize:\s*(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-        resource.setrlimit(resource.RLIMIT_AS, (taken + job["spare_bytes"],) * 2)
 
     def report(progress: Progress) -> None:
         _say({"stage": progress.stage, "step": progress.step, "fraction": progress.fraction})
 
-    keep = Keep(Path(job["keep"], "cache"), Path(job["keep"], "job")) if "keep" in job else None
-    try:
-        result = editor.edit(np.load(job["clip"]), apply_preset(**job["settings"]), report, keep=keep)
-    except EditError as error:
-        _say({"stage": error.code, "step": 0, "fraction": 0, "error": str(error)})
-        return 1
-    np.savez(job["out"], frames=result.frames, **result.masks)
+    keep = Keep(Path(job["folder"], "cache"), Path(job["folder"], "job"))
+    result = editor.edit(np.load(job["clip"]), apply_preset(**job["settings"]), report, keep=keep)
+    np.save(job["out"], result.frames)
     return 0
 
 
