@@ -16,6 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..errors import EditError
 from ..fatezero.profile import Profile
 from ..quiet import hush
+from .digests import Files
 
 BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -43,6 +44,8 @@ class Checkpoint:
     profile: Profile
     image_side: int
     """Side in pixels of the square pictures that the model was trained on."""
+    files: Files
+    """What it was loaded from, for its digest."""
 
     @property
     def factor(self) -> int:
@@ -65,6 +68,7 @@ def load(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
         named = (index.get(part) or [None, None])[1]
         if named != expected:
             raise _refuse(f"The checkpoint '{folder.name}' has '{named}' as its {part}, where {expected} is needed.")
+    files = Files(folder, _files(folder))
     # In half precision some autoencoders overflow.
     parts = {
         part: _load_part(folder, part).to(device, torch.float32 if part == "vae" else dtype).eval() for part in _CLASSES
@@ -78,6 +82,7 @@ def load(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
         scheduler_config=_read_json(folder, "scheduler/scheduler_config.json"),
         profile=profile,
         image_side=side,
+        files=files,
         **parts,
     )
 
@@ -85,7 +90,7 @@ def load(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
 def _load_part(folder: Path, part: str):
     """One module with its weights, from safetensors or from a `.bin` that holds nothing but tensors."""
     _read_json(folder, f"{part}/config.json")
-    path = next((folder / part / name for name in _WEIGHTS[part] if (folder / part / name).is_file()), None)
+    path = _weights(folder, part)
     if path is None:
         raise _refuse(f"The checkpoint '{folder.name}' lacks {part}/{_WEIGHTS[part][0]}.")
     _check_weights(path)
@@ -102,6 +107,18 @@ def _load_part(folder: Path, part: str):
     if missing:
         raise _refuse(f"{_shown(path)} is incomplete: it lacks {len(missing)} tensors, such as {missing[0]}.")
     return module
+
+
+def _weights(folder: Path, part: str) -> Path | None:
+    """The file that a part's weights are taken from, if there is one."""
+    return next((folder / part / name for name in _WEIGHTS[part] if (folder / part / name).is_file()), None)
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files that decide what the checkpoint computes."""
+    weights = [path for part in _CLASSES if (path := _weights(folder, part))]
+    folders = [folder, *(folder / part for part in ("tokenizer", "scheduler", *_CLASSES))]
+    return weights + [path for part in folders for path in part.glob("*") if path.suffix in (".json", ".txt")]
 
 
 def _check_make(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel) -> None:

@@ -108,7 +108,7 @@ class WorkerProcess:
             )
 
     def _edit(self, work: pipes.Work) -> pipes.Finished:
-        from engine.editing import Progress
+        from engine.editing import Keep, Progress
 
         from . import frames
 
@@ -130,15 +130,24 @@ class WorkerProcess:
                 raise JobStopped
 
         report(Progress("read", 0, 1, 0.0))
-        clip = frames.load([self._store.path(work.owner, name) for name in work.frames])
+        clip = frames.StoredClip([self._store.path(work.owner, name) for name in work.frames])
         report(Progress("load", 0, 1, 0.0))
-        result = self._loaded_editor(work).edit(clip, work.settings, report)
-        pictures = [(None, frame) for frame in result.frames]
-        pictures += [(word, mask) for word, masks in result.masks.items() for mask in masks]
         names: dict[str | None, list[str]] = {}
-        for index, (word, picture) in enumerate(pictures):
-            report(Progress("write", index, len(pictures), 1.0))
-            names.setdefault(word, []).append(self._store.put(work.owner, frames.encode(picture)))
+
+        def write(_start, edited, masks) -> None:
+            clock.enter("write")
+            for word, pictures in [(None, edited), *masks.items()]:
+                blobs = (self._store.put(work.owner, frames.encode(picture)) for picture in pictures)
+                names.setdefault(word, []).extend(blobs)
+
+        result = self._loaded_editor(work).edit(
+            clip,
+            work.settings,
+            report,
+            keep=Keep(self._home / "cache", self._home / "jobs" / work.owner / work.job_id),
+            write=write,
+            memory_share=work.memory_share,
+        )
         clock.enter(None)
         return pipes.Finished(
             job_id=work.job_id, frames=names.pop(None), masks=names, notes=result.notes, timings=clock.seconds
