@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from protocol.models import Model
 from protocol.settings import EditSettings, SettingsError, check
 
 from .devices import choose_device, choose_dtype, free_memory
 from .errors import EditError
 from .fatezero.masks import soft_mask
 from .fatezero.method import Blend, EditPlan, Inversion, TemporalSettings, edit, invert
+from .fatezero.profile import Profile
 from .fatezero.prompts import Prompt, can_replace
 from .fatezero.schedule import Schedule
 from .fatezero.unet import FateZeroUNet
@@ -60,8 +62,8 @@ class Editor:
         self.unet = FateZeroUNet(checkpoint.unet, checkpoint.profile)
 
     @classmethod
-    def load(cls, model: str, device: str = "auto", precision: str = "auto") -> Editor:
-        """Load `builtin` or a checkpoint's folder; EditError says what is wrong with it and what would do."""
+    def load(cls, model: str | Model, device: str = "auto", precision: str = "auto") -> Editor:
+        """Load a model, `builtin` or a checkpoint's path; EditError says what is wrong with it and what would do."""
         place = choose_device(device)
         return cls(load(model, place, choose_dtype(precision, place)))
 
@@ -92,7 +94,8 @@ class Editor:
             raise EditError(
                 "memory", f"{len(frames)} frames did not fit in the device's memory.", "Edit a shorter range."
             ) from error
-        return EditResult(np.concatenate([result, frames[..., 3:]], axis=-1), masks, notes_on(plan))
+        notes = notes_on(plan) + notes_on_profile(self.checkpoint.profile, settings)
+        return EditResult(np.concatenate([result, frames[..., 3:]], axis=-1), masks, notes)
 
     def autoencode(self, frames: np.ndarray) -> np.ndarray:
         """(F, H, W, 3) uint8 through the autoencoder and back: the best that any edit can keep of them."""
@@ -124,7 +127,7 @@ class Editor:
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         steps = schedule.steps
         ticker = _Ticker(report, {"encode": 1.0, "invert": steps, "edit": 3.0 * steps, "decode": 2.0})
-        temporal = TemporalSettings(keys=settings.keys, pooled_norm=settings.normalization == "clip")
+        temporal = temporal_settings(self.checkpoint.profile, settings)
         embeddings = {name: embed(self.checkpoint, prompt) for name, prompt in prompts.items()}
         chunks = _chunks(len(rgb), geometry)
         encoded = [self._encode(geometry.to_model(rgb[chunk])) for chunk in ticker.over("encode", chunks)]
@@ -267,3 +270,24 @@ class _Ticker:
 
 def _pair(window) -> tuple[float, float]:
     return window.start, window.end
+
+
+def temporal_settings(profile: Profile, settings: EditSettings) -> TemporalSettings:
+    """How frames see each other: as the checkpoint was trained, where that is a fact of it, else as the settings say."""
+    return TemporalSettings(
+        keys=settings.keys if profile.keys is None else profile.keys,
+        pooled_norm=settings.normalization == "clip" if profile.pooled_norm is None else profile.pooled_norm,
+    )
+
+
+def notes_on_profile(profile: Profile, settings: EditSettings) -> list[str]:
+    """What was done otherwise than asked because of the checkpoint, a sentence each."""
+    asked, used = temporal_settings(Profile(), settings), temporal_settings(profile, settings)
+    if asked == used:
+        return []
+    over = {True: "clip", False: "frame"}
+    note = (
+        f"This checkpoint was tuned on video with keys from {' and '.join(used.keys)} and normalisation over the "
+        f"{over[used.pooled_norm]}, so these were used, not {' and '.join(asked.keys)} and {over[asked.pooled_norm]}."
+    )
+    return [note]
