@@ -17,9 +17,10 @@ from ..fatezero.profile import Profile, tuned
 from ..fatezero.schedule import Schedule
 from ..fatezero.temporal import has_temporal_layers
 from ..quiet import hush
-from .checks import check
+from .checks import autoencoder_folder, check, parts_of
 from .files import PARTS, first_line, read_json, refuse
-from .folders import load_part, load_tokenizer
+from .folders import load_folder, load_part
+from .single import load_single
 
 BUILTIN = BUILTIN_MODEL
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -55,7 +56,12 @@ def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkp
     model = model if isinstance(model, Model) else Model(model)
     check(model)
     path = BUILTIN_FOLDER if model.path == BUILTIN else Path(model.path).expanduser()
-    parts = load_folder(path)
+    if path.is_dir():
+        parts = load_folder(path, parts_of(model))
+    else:
+        parts = load_single(path, parts_of(model), model.prediction)
+    if model.vae:
+        parts["vae"] = load_part(autoencoder_folder(model), "vae")
     # In half precision some autoencoders overflow.
     modules = {part: parts.pop(part).to(device, torch.float32 if part == "vae" else dtype).eval() for part in PARTS}
     profile, side = _profile(path, modules["unet"], modules["vae"])
@@ -67,15 +73,6 @@ def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkp
     except (ValueError, NotImplementedError, TypeError) as error:
         raise refuse(f"The checkpoint '{checkpoint.name}' cannot be sampled ({first_line(error)}).") from error
     return checkpoint
-
-
-def load_folder(folder: Path) -> dict[str, Any]:
-    """Tokenizer, modules and the scheduler's configuration of the checkpoint in `folder`."""
-    return {
-        "tokenizer": load_tokenizer(folder),
-        "scheduler_config": read_json(folder, "scheduler/scheduler_config.json"),
-        **{part: load_part(folder, part) for part in PARTS},
-    }
 
 
 def _profile(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL) -> tuple[Profile, int]:

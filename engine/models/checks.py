@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,26 @@ def check(model: Model) -> None:
         elif not path.is_file():
             raise refuse(f"There is no checkpoint folder or file '{path}'.")
         elif path.suffix == ".safetensors":
-            check_names(path.name, read_header(path)[0])
+            check_names(path.name, read_header(path)[0], parts_of(model))
+        elif path.suffix != ".ckpt":
+            raise refuse(f"'{path.name}' is neither a .safetensors nor a .ckpt file.")
     if model.vae:
-        folder = Path(model.vae).expanduser()
-        check_autoencoder(folder.name, read_json(folder, "config.json"))
+        place = autoencoder_folder(model)
+        check_autoencoder(place.name, read_json(place, "config.json"))
+        weights_file(place, "vae")
     for file, _ in model.loras:
         read_header(Path(file).expanduser())
+
+
+def parts_of(model: Model) -> tuple[str, ...]:
+    """The parts that the checkpoint itself must hold: not the autoencoder where another one stands in for it."""
+    return tuple(part for part in PARTS if part != "vae" or not model.vae)
+
+
+def autoencoder_folder(model: Model) -> Path:
+    """Where the autoencoder is that stands in for the checkpoint's own: a folder of its own, or another checkpoint's."""
+    folder = Path(model.vae).expanduser()
+    return folder / "vae" if (folder / "vae").is_dir() else folder
 
 
 def check_folder(folder: Path) -> None:
@@ -77,7 +91,7 @@ def check_folder(folder: Path) -> None:
     check_autoencoder(folder.name, configs["vae"])
     check_scheduler(folder.name, read_json(folder, "scheduler/scheduler_config.json"))
     for part in PARTS:
-        path = weights_file(folder, part)
+        path = weights_file(folder / part, part)
         if path.suffix == ".safetensors":
             read_header(path)
     for name in ("vocab.json", "merges.txt"):
@@ -105,8 +119,9 @@ def check_unet(name: str, config: Mapping[str, Any], text_config: Mapping[str, A
         config = as_image_config(config)
     for field in ("in_channels", "out_channels"):
         if (channels := config.get(field, 4)) != 4:
-            why = f": {_CHANNELS[channels]}" if channels in _CHANNELS else ""
-            raise refuse(f"The UNet of '{name}' takes {channels} channels, where Stable Diffusion takes 4{why}.")
+            raise refuse(
+                f"The UNet of '{name}' takes {channels} channels, where Stable Diffusion takes 4{_why(channels)}."
+            )
     for field, need in _NEEDS_MORE.items():
         value = config.get(field)
         if any(value) if isinstance(value, list) else value:
@@ -126,8 +141,9 @@ def check_autoencoder(name: str, config: Mapping[str, Any]) -> None:
     if make not in _CLASSES["vae"]:
         raise refuse(f"The autoencoder of '{name}' is of the kind '{make}', where AutoencoderKL is needed.")
     if (channels := config.get("latent_channels", 4)) != 4:
-        why = f": {_CHANNELS[channels]}" if channels in _CHANNELS else ""
-        raise refuse(f"The autoencoder of '{name}' has {channels} channels, where Stable Diffusion has 4{why}.")
+        raise refuse(
+            f"The autoencoder of '{name}' has {channels} channels, where Stable Diffusion has 4{_why(channels)}."
+        )
     for field in ("shift_factor", "latents_mean", "latents_std"):
         if config.get(field):
             raise refuse(f"The autoencoder of '{name}' shifts its latents ({field}), which Stable Diffusion does not.")
@@ -149,36 +165,37 @@ def check_scheduler(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
-SINGLE_FILE_MARKS = {
-    "conditioner.embedders.1.": "it is a Stable Diffusion XL model",
-    "conditioner.embedders.0.": "it is a Stable Diffusion XL model",
+_MARKS = {
+    "conditioner.embedders.": "it is a Stable Diffusion XL model",
     "model.diffusion_model.joint_blocks.": "it is a Stable Diffusion 3 model",
-    "joint_blocks.": "it is a Stable Diffusion 3 model",
-    "double_blocks.": "it is a Flux model",
     "model.diffusion_model.double_blocks.": "it is a Flux model",
+    "double_blocks.": "it is a Flux model",
     "control_model.": "it is a ControlNet",
-    "lora_unet_": "it is a LoRA, which is added to a checkpoint",
+    "lora_": "it is a LoRA, which is added to a checkpoint",
 }
 """How the names in single files begin, and what that makes them."""
-_WHOLE = {
+_HOLDS = {
     "unet": ("model.diffusion_model.input_blocks.0.0.weight",),
-    "vae": ("first_stage_model.encoder.conv_in.weight",),
+    "vae": ("first_stage_model.",),
     "text_encoder": ("cond_stage_model.transformer.", "cond_stage_model.model."),
 }
 
 
-def check_names(name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a single file for the names and shapes of its tensors."""
-    for start, why in SINGLE_FILE_MARKS.items():
+def check_names(name: str, shapes: Mapping[str, tuple[int, ...]], parts: Iterable[str]) -> None:
+    """Refuse a single file for the names and shapes of its tensors; `parts` are those that it must hold."""
+    for start, why in _MARKS.items():
         if any(key.startswith(start) for key in shapes):
             raise refuse(f"'{name}' is no Stable Diffusion 1.x or 2.x checkpoint: {why}.")
-    for part, starts in _WHOLE.items():
-        if not any(key.startswith(starts) for key in shapes):
+    for part in parts:
+        if not any(key.startswith(_HOLDS[part]) for key in shapes):
             raise refuse(f"'{name}' holds no {part} of Stable Diffusion 1.x or 2.x.")
-    channels = shapes[_WHOLE["unet"][0]][1]
+    channels = shapes[_HOLDS["unet"][0]][1]
     if channels != 4:
-        why = f": {_CHANNELS[channels]}" if channels in _CHANNELS else ""
-        raise refuse(f"The UNet of '{name}' takes {channels} channels, where Stable Diffusion takes 4{why}.")
+        raise refuse(f"The UNet of '{name}' takes {channels} channels, where Stable Diffusion takes 4{_why(channels)}.")
+
+
+def _why(channels: int) -> str:
+    return f": {_CHANNELS[channels]}" if channels in _CHANNELS else ""
 
 
 def _named(index: Mapping[str, Any], part: str) -> str | None:

@@ -27,19 +27,19 @@ def weights_names(part: str) -> list[str]:
     return [f"{safe}.safetensors", f"{pickled}.bin", f"{safe}.fp16.safetensors", f"{pickled}.fp16.bin"]
 
 
-def weights_file(folder: Path, part: str) -> Path:
-    """The file with the weights of `part` of the checkpoint in `folder`; EditError where there is none."""
+def weights_file(place: Path, part: str) -> Path:
+    """The file with the weights of `part` in its own folder `place`; EditError where there is none."""
     names = weights_names(part)
     for name in names:
-        if (folder / part / name).is_file():
-            return folder / part / name
-    pieces = sorted(path.name for path in (folder / part).glob("*.index*.json"))
+        if (place / name).is_file():
+            return place / name
+    pieces = sorted(path.name for path in place.glob("*.index*.json"))
     if pieces:
         raise refuse(
-            f"The {part} of '{folder.name}' is stored in several pieces ({pieces[0]}).",
-            f"Save it as one file, {part}/{names[0]}.",
+            f"The {part} of '{_owner(place)}' is stored in several pieces ({pieces[0]}).",
+            f"Save it as one file, {names[0]}.",
         )
-    raise refuse(f"The checkpoint '{folder.name}' lacks {part}/{names[0]}.")
+    raise lacks(place, names[0])
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -47,11 +47,11 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise refuse(f"The checkpoint '{folder.name}' lacks {name}.") from error
+        raise lacks(folder, name) from error
     except (OSError, ValueError) as error:
-        raise refuse(f"{name} of the checkpoint '{folder.name}' cannot be read ({first_line(error)}).") from error
+        raise refuse(f"{name} of the checkpoint '{_owner(folder)}' cannot be read ({first_line(error)}).") from error
     if not isinstance(value, dict):
-        raise refuse(f"{name} of the checkpoint '{folder.name}' is no JSON object.")
+        raise refuse(f"{name} of the checkpoint '{_owner(folder)}' is no JSON object.")
     return value
 
 
@@ -78,6 +78,12 @@ def shown(path: Path) -> str:
     return "/".join(path.parts[-3:]) if path.parent.name in PARTS else path.name
 
 
+def lacks(folder: Path, name: str) -> EditError:
+    """The error for a file that is missing in a checkpoint's folder, or in that of one of its parts."""
+    inside = f"{folder.name}/" if folder.name in PARTS else ""
+    return refuse(f"The checkpoint '{_owner(folder)}' lacks {inside}{name}.")
+
+
 def first_line(error: Exception) -> str:
     """What an error says, in one short line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -86,3 +92,8 @@ def first_line(error: Exception) -> str:
 def refuse(sentence: str, remedy: str = REMEDY) -> EditError:
     """The error for a checkpoint that cannot be used."""
     return EditError("checkpoint", sentence, remedy)
+
+
+def _owner(folder: Path) -> str:
+    """The name of the checkpoint that a folder is, or is a part of."""
+    return folder.parent.name if folder.name in PARTS else folder.name

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..fatezero.temporal import add_temporal_layers
 from .checks import as_image_config
-from .files import first_line, refuse
+from .weights import build
 
 _OTHER_NAMES = {"attn_temp.": "attn_temporal.", "norm_temp.": "norm_temporal."}
 """Tune-A-Video's own names, and those of the checkpoints published for FateZero."""
@@ -19,19 +18,14 @@ _OTHER_NAMES = {"attn_temp.": "attn_temporal.", "norm_temp.": "norm_temporal."}
 
 def build_tuned(config: Mapping[str, Any], state: Mapping[str, Tensor], file: str) -> UNet2DConditionModel:
     """diffusers' UNet with the temporal layers that `state` has weights for; EditError where `file` does not fit `config`."""
-    state = {_renamed(name): tensor.float() for name, tensor in state.items()}
-    try:
-        with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(as_image_config(config))
-            add_temporal_layers(unet, _ranks(state), _blocks(state))
-        lacking, unknown = unet.load_state_dict(state, strict=False, assign=True)
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise refuse(f"{file} does not fit the checkpoint's config.json ({first_line(error)}).") from error
-    if lacking:
-        raise refuse(f"{file} is incomplete: it lacks {len(lacking)} tensors, such as {lacking[0]}.")
-    if unknown:
-        raise refuse(f"{file} holds {len(unknown)} tensors of another make of tuned model, such as {unknown[0]}.")
-    return unet
+    state = {_renamed(name): tensor for name, tensor in state.items()}
+    return build(
+        UNet2DConditionModel,
+        as_image_config(config),
+        state,
+        file,
+        lambda unet: add_temporal_layers(unet, _ranks(state), _blocks(state)),
+    )
 
 
 def _ranks(state: Mapping[str, Tensor]) -> dict[str, int]:

@@ -126,7 +126,7 @@ def test_the_names_of_tune_a_video_load_too(folder, tuned):
 def test_weights_of_another_make_are_refused(folder):
     state = torch.load(folder / WEIGHTS, weights_only=True)
     torch.save(state | {"down_blocks.0.temp_convs.0.conv1.weight": torch.zeros(1)}, folder / WEIGHTS)
-    with pytest.raises(EditError, match="1 tensors of another make of tuned model, such as down_blocks.0.temp_convs"):
+    with pytest.raises(EditError, match="1 tensors of another make of model, such as down_blocks.0.temp_convs"):
         load(str(folder), CPU, torch.float32)
     del state["conv_in.weight"]
     torch.save(state, folder / WEIGHTS)
