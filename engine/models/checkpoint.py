@@ -20,6 +20,7 @@ from ..quiet import hush
 from .checks import autoencoder_folder, check, parts_of
 from .files import PARTS, first_line, read_json, refuse
 from .folders import load_folder, load_part
+from .lora import merge
 from .single import load_single
 
 BUILTIN = BUILTIN_MODEL
@@ -62,6 +63,8 @@ def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkp
         parts = load_single(path, parts_of(model), model.prediction)
     if model.vae:
         parts["vae"] = load_part(autoencoder_folder(model), "vae")
+    for file, weight in model.loras:
+        merge(Path(file).expanduser(), weight, parts)
     # In half precision some autoencoders overflow.
     modules = {part: parts.pop(part).to(device, torch.float32 if part == "vae" else dtype).eval() for part in PARTS}
     profile, side = _profile(path, modules["unet"], modules["vae"])
