@@ -7,6 +7,7 @@ import sys
 
 COMMANDS = {
     "edit": ("engine.cli.edit", "edit a video file or a folder of images"),
+    "models": ("engine.cli.models", "add, fetch, list and remove checkpoints"),
     "verify": ("engine.cli.verify", "replay a case of the authors' program against this engine"),
     "doctor": ("engine.cli.doctor", "say what device, memory, versions and checkpoints there are"),
     "serve": ("engine.service.server", "serve Blender's add-on"),

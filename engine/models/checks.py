@@ -10,7 +10,7 @@ from typing import Any
 from protocol.models import Model
 from protocol.settings import BUILTIN_MODEL
 
-from .files import PARTS, read_header, read_json, refuse, weights_file
+from .files import PARTS, SCHEDULER_FILE, VOCABULARY_FILES, lacks, read_header, read_json, refuse, weights_file
 
 TUNED_CLASSES = ("UNetPseudo3DConditionModel", "UNet3DConditionModel")
 """UNets of tuned video checkpoints, by the names that the programs which made them have for them."""
@@ -57,8 +57,10 @@ def check(model: Model) -> None:
         place = autoencoder_folder(model)
         check_autoencoder(place.name, read_json(place, "config.json"))
         weights_file(place, "vae")
-    for file, _ in model.loras:
-        read_header(Path(file).expanduser())
+    for file in (Path(file).expanduser() for file, _ in model.loras):
+        if not file.is_file() or file.suffix != ".safetensors":
+            raise refuse(f"There is no .safetensors file '{file}' to be merged as a LoRA.")
+        read_header(file)
 
 
 def parts_of(model: Model) -> tuple[str, ...]:
@@ -74,6 +76,15 @@ def autoencoder_folder(model: Model) -> Path:
 
 def check_folder(folder: Path) -> None:
     """Refuse a folder in diffusers layout for its parts, configurations and files."""
+    check_configurations(folder)
+    for part in PARTS:
+        path = weights_file(folder / part, part)
+        if path.suffix == ".safetensors":
+            read_header(path)
+
+
+def check_configurations(folder: Path) -> None:
+    """Refuse a folder in diffusers layout for everything but its weights, which need not be there yet."""
     index = read_json(folder, "model_index.json")
     make = index.get("_class_name", "an unknown pipeline")
     if _named(index, "text_encoder_2") is not None:
@@ -86,17 +97,13 @@ def check_folder(folder: Path) -> None:
                 f"The checkpoint '{folder.name}' has '{_named(index, part)}' as its {part}, where {expected[0]} is "
                 f"needed (it is of {make})."
             )
-    configs = {part: read_json(folder, f"{part}/config.json") for part in PARTS}
+    configs = {part: read_json(folder / part, "config.json") for part in PARTS}
     check_unet(folder.name, configs["unet"], configs["text_encoder"])
     check_autoencoder(folder.name, configs["vae"])
-    check_scheduler(folder.name, read_json(folder, "scheduler/scheduler_config.json"))
-    for part in PARTS:
-        path = weights_file(folder / part, part)
-        if path.suffix == ".safetensors":
-            read_header(path)
-    for name in ("vocab.json", "merges.txt"):
-        if not (folder / "tokenizer" / name).is_file():
-            raise refuse(f"The checkpoint '{folder.name}' lacks tokenizer/{name}.")
+    check_scheduler(folder.name, read_json(folder, SCHEDULER_FILE))
+    for name in VOCABULARY_FILES:
+        if not (folder / name).is_file():
+            raise lacks(folder, name)
 
 
 def is_tuned(config: Mapping[str, Any]) -> bool:

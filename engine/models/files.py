@@ -11,6 +11,8 @@ from ..errors import EditError
 
 PARTS = ("unet", "vae", "text_encoder")
 """The parts of a checkpoint's folder that hold weights."""
+SCHEDULER_FILE = "scheduler/scheduler_config.json"
+VOCABULARY_FILES = ("tokenizer/vocab.json", "tokenizer/merges.txt")
 
 REMEDY = "Give a Stable Diffusion 1.x or 2.x checkpoint, as a folder in diffusers layout or a single file, or use the built-in model."
 

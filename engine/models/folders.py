@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .checks import is_tuned
-from .files import first_line, read_header, read_json, refuse, shown, weights_file
+from .files import SCHEDULER_FILE, first_line, read_header, read_json, refuse, shown, weights_file
 from .tuned import build_tuned
 from .weights import check_whole, does_not_fit, read_weights
 
@@ -21,7 +21,7 @@ def load_folder(folder: Path, parts: Iterable[str]) -> dict[str, Any]:
     """Tokenizer, scheduler's configuration and the modules named `parts` of the checkpoint in `folder`."""
     return {
         "tokenizer": _tokenizer(folder),
-        "scheduler_config": read_json(folder, "scheduler/scheduler_config.json"),
+        "scheduler_config": read_json(folder, SCHEDULER_FILE),
         **{part: load_part(folder / part, part) for part in parts},
     }
 

@@ -75,8 +75,6 @@ def merge(path: Path, weight: float, parts: Mapping[str, nn.Module]) -> None:
 
 def _read(path: Path) -> dict[tuple[str, str], _Change]:
     """Changes by part, and by the layer's name with underscores in place of dots."""
-    if path.suffix != ".safetensors":
-        raise _refuse(path, "is no .safetensors file")
     state = read_weights(path)
     for mark, kind in _OTHER_KINDS.items():
         if any(name.startswith(mark) or (f".{mark}" in name and mark != "transformer.") for name in state):

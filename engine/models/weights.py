@@ -30,7 +30,10 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Any]:
             read_header(path)
             return load_file(path, device=device)
         with torch.serialization.safe_globals(_BYSTANDERS):
-            return torch.load(path, map_location=device, weights_only=True)
+            state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, Mapping):
+            raise ValueError("it holds no tensors by name")
+        return state
     except pickle.UnpicklingError as error:
         raise refuse(f"{shown(path)} holds more than tensors, which could run code, or is no checkpoint.") from error
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
