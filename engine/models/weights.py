@@ -32,7 +32,7 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Any]:
         with torch.serialization.safe_globals(_BYSTANDERS):
             state = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(state, Mapping):
-            raise ValueError("it holds no tensors by name")
+            raise refuse(f"{shown(path)} holds no tensors by name.")
         return state
     except pickle.UnpicklingError as error:
         raise refuse(f"{shown(path)} holds more than tensors, which could run code, or is no checkpoint.") from error

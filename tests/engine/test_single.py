@@ -152,7 +152,7 @@ def test_code_in_a_ckpt_file_is_refused_and_not_run(tmp_path, monkeypatch):
     assert "holds more than tensors" in refusal(str(tmp_path / "bad.ckpt"))
     assert not Path("pickle-was-run").exists()
     torch.save([1, 2], "list.ckpt")
-    assert "list.ckpt is damaged or cut short (it holds no tensors by name)" in refusal(str(tmp_path / "list.ckpt"))
+    assert "list.ckpt holds no tensors by name" in refusal(str(tmp_path / "list.ckpt"))
 
 
 @pytest.mark.parametrize(
