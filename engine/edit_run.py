@@ -17,11 +17,10 @@ from .clips import Clip
 from .errors import EditError
 from .fatezero.method import EditPlan, Inversion, edit, invert
 from .fatezero.schedule import Schedule
-from .fatezero.temporal import TemporalSettings
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
 from .memory import Budget, attempt
 from .models.text import read_prompt
-from .plans import notes_on
+from .plans import notes_on, notes_on_profile, temporal_settings
 from .progress import ReportProgress, Ticker
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class EditRun:
         self._schedule, self._steps, self._frames = schedule, schedule.steps, clip.shape[0]
         self._ticker = Ticker(report, {"encode": 1.0, "invert": self._steps, "edit": 3.0 * self._steps, "decode": 2.0})
         self._geometry = editor.geometry(clip)
-        self._temporal = TemporalSettings(keys=settings.keys, pooled_norm=settings.normalization == "clip")
+        self._temporal = temporal_settings(editor.checkpoint.profile, settings)
         self._device = editor.unet.device
 
         budget = Budget(editor.checkpoint, self._geometry, self._device, memory_share)
@@ -67,7 +66,7 @@ class EditRun:
             self._kept = KeptState(keep, key_of(settings=msgspec.to_builtins(settings), inversion=key))
             begun_with, self._state = self._kept.read()
         self._chunk = budget.chunk(self._frames, len(self._temporal.anchors(self._frames)), begun_with)
-        self._notes = notes_on(plan)
+        self._notes = notes_on(plan) + notes_on_profile(editor.checkpoint.profile, settings)
         if self._temporal.needs_whole_clip and self._frames > self._chunk:
             self._notes.append(_whole_clip_note(self._frames, settings))
             self._chunk = self._frames

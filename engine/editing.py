@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from protocol.models import Model
 from protocol.settings import EditSettings, SettingsError, check
 
 from .clips import ArrayClip, Clip
@@ -55,8 +56,8 @@ class Editor:
         self._embeddings: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
 
     @classmethod
-    def load(cls, model: str, device: str = "auto", precision: str = "auto") -> Editor:
-        """Load `builtin` or a checkpoint's folder; EditError says what is wrong with it and what would do."""
+    def load(cls, model: str | Model, device: str = "auto", precision: str = "auto") -> Editor:
+        """Load a model, `builtin` or a checkpoint's path; EditError says what is wrong with it and what would do."""
         place = choose_device(device)
         return cls(load(model, place, choose_dtype(precision, place)))
 

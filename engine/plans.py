@@ -5,7 +5,9 @@ from __future__ import annotations
 from protocol.settings import EditSettings
 
 from .errors import EditError
+from .fatezero.frames import TemporalSettings
 from .fatezero.method import Blend, EditPlan
+from .fatezero.profile import Profile
 from .fatezero.prompts import Prompt, can_replace
 
 
@@ -60,6 +62,28 @@ def notes_on(plan: EditPlan) -> list[str]:
             "be replaced one for one; the prompts were aligned (refine) instead."
         )
     return notes
+
+
+def temporal_settings(profile: Profile, settings: EditSettings) -> TemporalSettings:
+    """How frames see each other: as the checkpoint was trained, where that is a fact of it, else as the settings say."""
+    return TemporalSettings(
+        keys=settings.keys if profile.keys is None else profile.keys,
+        pooled_norm=settings.normalization == "clip" if profile.pooled_norm is None else profile.pooled_norm,
+        temporal_layers=profile.needs_whole_clip,
+    )
+
+
+def notes_on_profile(profile: Profile, settings: EditSettings) -> list[str]:
+    """What was done otherwise than asked because of the checkpoint, a sentence each."""
+    asked, used = settings.keys, temporal_settings(profile, settings)
+    over = {True: "clip", False: "frame"}
+    if (asked, settings.normalization) == (used.keys, over[used.pooled_norm]):
+        return []
+    note = (
+        f"This checkpoint was tuned on video with keys from {' and '.join(used.keys)} and normalisation over the "
+        f"{over[used.pooled_norm]}, so these were used, not {' and '.join(asked)} and {settings.normalization}."
+    )
+    return [note]
 
 
 def _pair(window) -> tuple[float, float]:

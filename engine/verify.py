@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import EditError
+from .fatezero.frames import TemporalSettings
 from .fatezero.method import Blend, EditPlan, Inversion, attention_mask, edit, invert
 from .fatezero.schedule import Schedule
-from .fatezero.temporal import TemporalSettings
 from .fatezero.unet import FateZeroUNet
 from .models.checkpoint import load
 from .models.text import embed, read_prompt

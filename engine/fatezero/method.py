@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from .attention import EMPTY, SOURCE, TARGET, Call, CrossEdit
+from .frames import Between, TemporalSettings, calls, put
 from .masks import blend_mask
 from .prompts import Prompt, can_replace, refine_matrix, replace_matrix, token_weights, token_window
 from .schedule import Schedule, guide
-from .temporal import Between, TemporalSettings, calls, put
 from .unet import FateZeroUNet
 
 

@@ -7,19 +7,20 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 
 class Files:
     """The files that a checkpoint is loaded from, as they are now: to be made before they are read."""
 
-    def __init__(self, folder: Path, paths: Iterable[Path]):
-        self._folder = folder
-        self._stamps = {path: _stamp(path) for path in sorted(paths)}
+    def __init__(self, files: Mapping[str, Path]):
+        """`files` by what they are in the checkpoint, such as `unet/config.json`."""
+        self._files = dict(sorted(files.items()))
+        self._stamps = {path: _stamp(path) for path in self._files.values()}
 
     def digest(self, remembered: Path) -> str:
-        """SHA-256 in hex of the files' names below their folder and their bytes.
+        """SHA-256 in hex of what the files are and of their bytes.
 
         `remembered` is a file of digests by path, size and time of change, which is read and renewed. Files that have
         changed since they were loaded give a digest that nothing else has.
@@ -38,8 +39,8 @@ class Files:
         if not found.items() <= known.items():
             _write(remembered, known | found)
         whole = hashlib.sha256()
-        for path in self._stamps:
-            whole.update(f"{path.relative_to(self._folder).as_posix()} {found[str(path)]['digest']}\n".encode())
+        for part, path in self._files.items():
+            whole.update(f"{part} {found[str(path)]['digest']}\n".encode())
         return whole.hexdigest()
 
 

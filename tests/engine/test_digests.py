@@ -24,7 +24,7 @@ def remembered(tmp_path) -> Path:
 
 
 def files(folder: Path) -> Files:
-    return Files(folder, [path for path in folder.rglob("*") if path.is_file()])
+    return Files({path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()})
 
 
 def rewrite(path: Path, data: bytes, same_time: bool):

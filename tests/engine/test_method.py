@@ -17,12 +17,12 @@ from engine.fatezero.attention import (
     SelfAttention,
     key_frames,
 )
+from engine.fatezero.frames import TemporalSettings
 from engine.fatezero.masks import soft_mask
 from engine.fatezero.method import Blend, EditPlan, Inversion, edit, invert
 from engine.fatezero.normalization import ClipGroupNorm
 from engine.fatezero.profile import Profile
 from engine.fatezero.schedule import Schedule
-from engine.fatezero.temporal import TemporalSettings
 from engine.fatezero.unet import FateZeroUNet
 from engine.models.checkpoint import load
 
