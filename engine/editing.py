@@ -24,7 +24,7 @@ from .fatezero.schedule import Schedule
 from .fatezero.unet import FateZeroUNet
 from .geometry import Geometry
 from .keeping import Keep
-from .memory import ran_out
+from .memory import FRAMES_AT_ONCE, ran_out
 from .models.checkpoint import Checkpoint, load
 from .models.text import embed, read_prompt
 from .plans import check_words, edit_plan
@@ -132,7 +132,7 @@ class Editor:
 
     def autoencoded_at_once(self, geometry: Geometry) -> int:
         """Frames that the autoencoder is given together."""
-        return max(1, PIXELS_AT_ONCE // (geometry.padded[0] * geometry.padded[1]))
+        return max(1, min(FRAMES_AT_ONCE, PIXELS_AT_ONCE // (geometry.padded[0] * geometry.padded[1])))
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
