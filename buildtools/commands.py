@@ -81,6 +81,8 @@ def command_line() -> argparse.ArgumentParser:
     needs_engine(verify)
     world = command("world", run_world, "Render clips of the world with ground truth.", passes_on=True)
     needs_host(world)
+    service = command("service", run_service, "Measure the service: kills, pings, memory, wire.", passes_on=True)
+    needs_engine(service)
     needs_host(command("extension", run_extension, "Build and validate the extension's zips; writes output/extension."))
     command("lint", run_lint, "Check the code's style.")
     command("clean", run_clean, "Remove .build and output.")
@@ -98,6 +100,10 @@ def run_demo(options: argparse.Namespace, extra: list[str]) -> int:
 
 def run_verify(options: argparse.Namespace, extra: list[str]) -> int:
     return subprocess.run([environments.engine(options.cpu), "-m", "engine", "verify", *extra]).returncode
+
+
+def run_service(options: argparse.Namespace, extra: list[str]) -> int:
+    return subprocess.run([environments.engine(options.cpu), "-m", "benchmarks.service", *extra], cwd=ROOT).returncode
 
 
 def run_world(options: argparse.Namespace, extra: list[str]) -> int:

@@ -40,6 +40,7 @@ def engine(cpu: bool = False) -> Path:
         size = "about 0.5 GB to download, 1.4 GB on disk"
     else:
         size = "0.5 GB to download with a CPU build of torch, about 3 GB with CUDA (7 GB on disk; --cpu leaves it out)"
+    names = ("engine.txt", "test.txt", "fuzz.txt")
     torch = next(line for line in requirement_lines("engine.txt") if line.startswith("torch=="))
     # torch goes in first and alone: what follows then finds its wish for a torch met and cannot bring a second build.
     # PyTorch's index has old versions of torch's own needs, so there they are left to the second step.
@@ -47,10 +48,10 @@ def engine(cpu: bool = False) -> Path:
 
     def install(pip: Callable) -> None:
         pip("torch", *first)
-        pip("the engine's packages", "-r", REQUIREMENTS / "engine.txt", "-r", REQUIREMENTS / "test.txt")
+        pip("the engine's packages", *(word for name in names for word in ("-r", REQUIREMENTS / name)))
         put_repository_on_path(interpreter(BUILD / "engine"))
 
-    inputs = {"files": [requirement_lines("engine.txt"), requirement_lines("test.txt")], "cpu": cpu}
+    inputs = {"files": [requirement_lines(name) for name in names], "cpu": cpu}
     return ensure("engine", version, inputs, install, size, 2_000_000_000, "import torch, diffusers, av, zmq, msgspec")
 
 

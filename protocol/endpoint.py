@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from .errors import ProtocolError
+from .errors import UNREADABLE, ProtocolError
 from .keys import Key, KeyPair, parse
 from .private import write_private
 
@@ -91,7 +91,7 @@ def read(home: Path) -> Endpoint:
             "cannot-read", f"The engine's endpoint file {path} cannot be read ({error.strerror}).",
             "Check who owns the file.",
         ) from error  # fmt: skip
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ProtocolError(
             "endpoint-damaged", f"The engine's endpoint file {path} is damaged.", "Restart the engine to write it anew."
         ) from error

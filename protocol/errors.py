@@ -1,8 +1,14 @@
-"""The one error that this package raises."""
+"""The one error that this package raises, and those of others that it is made from."""
 
 from __future__ import annotations
 
 import errno
+
+import msgspec
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MemoryError)
+"""All that msgspec raises for bytes that are not what they should be: strings need not be UTF-8, and unknown fields may be
+nested without end."""
 
 
 class ProtocolError(Exception):

@@ -9,7 +9,7 @@ import msgspec
 import zmq
 from zmq.utils import z85
 
-from .errors import ProtocolError
+from .errors import UNREADABLE, ProtocolError
 from .private import write_private
 
 Key = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}\Z", description="Z85")]
@@ -52,7 +52,7 @@ def load_or_make(path: Path) -> KeyPair:
         return msgspec.json.decode(path.read_bytes(), type=KeyPair)
     except FileNotFoundError:
         pair = KeyPair.make()
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ProtocolError(
             "cannot-read", f"The key in {path} cannot be read ({error}).", "Remove the file to have a new key made."
         ) from error

@@ -46,8 +46,9 @@ MAX_WAITING_BYTES = 64 * MIB
 """Of all requests that wait for their answers; further ones are refused with `busy`."""
 MAX_EVENTS_KEPT = 256
 """By a client that does not ask for them; the oldest make room."""
-MAX_MESSAGES_WAITING = MAX_UNANSWERED
-"""In a socket's queue, for one peer: room for all answers and for some events."""
+MAX_MESSAGES_WAITING = 2 * MAX_UNANSWERED
+"""In a socket's queue, for one peer. libzmq counts what was read half a queue at a time, and up to a millisecond late: a
+queue with room for the answers alone would count as full, and drop answers, to a client that reads all the time."""
 
 
 def over_limit(what: str, value: int, most: int, remedy: str) -> ProtocolError:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from .errors import ProtocolError
+from .errors import UNREADABLE, ProtocolError
 from .private import write_private
 from .settings import BUILTIN_MODEL
 
@@ -114,7 +114,7 @@ def _read(home: Path) -> dict[str, Model]:
     """
     try:
         entries = msgspec.json.decode((home / FILE_NAME).read_bytes(), type=dict[str, Model | str])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNREADABLE):
         return {}
     return {name: Model(entry) if isinstance(entry, str) else entry for name, entry in entries.items()}
 

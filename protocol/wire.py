@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from . import PROTOCOL_VERSION, limits
-from .errors import ProtocolError
+from .errors import UNREADABLE, ProtocolError
 from .messages import Hello, Message, Refusal, Welcome, decode, encode
 
 MAGIC = b"FZVE"
@@ -54,7 +52,7 @@ def unpack(parts: Sequence[Buffer], sender: str) -> Packet:
         raise version_mismatch(**{"client": [PROTOCOL_VERSION], "engine": [PROTOCOL_VERSION], sender: [version]})
     try:
         message = decode(header[_PREAMBLE:])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MemoryError) as error:
+    except UNREADABLE as error:
         raise _malformed(str(error)) from error
     return Packet(message, tuple(parts[1:]))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import EditError
+from protocol.errors import UNREADABLE
 from protocol.keys import Key
 from protocol.private import write_private
 
@@ -63,7 +64,7 @@ def listed(home: Path) -> dict[str, str]:
     """Public keys of the clients that may connect, by name. A file that is missing or damaged allows nobody."""
     try:
         return msgspec.json.decode((home / FILE_NAME).read_bytes(), type=dict[str, Key])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNREADABLE):
         return {}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import EditError
-from protocol.errors import ProtocolError
+from protocol.errors import UNREADABLE, ProtocolError
 from protocol.messages import Failure, JobStatus
 
 from .accounts import LOCAL
@@ -130,7 +130,7 @@ class Journal:
         row = self._database.execute("SELECT work FROM jobs WHERE owner = ? AND job_id = ?", (owner, job_id)).fetchone()
         try:
             return _work(row[0]) if row else None
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return None
 
     def status(self, owner: str, job_id: str) -> JobStatus | None:
@@ -229,6 +229,6 @@ def _readable(job_id: str, status: bytes) -> JobStatus:
     """A status as it was written; an engine of another make may have written it so that it cannot be read."""
     try:
         return _status(status)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         error = Failure("unreadable", "This job was noted by an engine of another make.", "Submit it again.")
         return JobStatus(job_id=job_id, state="failed", error=error)

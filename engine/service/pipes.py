@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from protocol.errors import UNREADABLE
 from protocol.messages import BlobName, JobId
 from protocol.settings import EditSettings
 
@@ -106,5 +107,5 @@ def read(pipe: BinaryIO) -> AnyMessage | None:
         return None
     try:
         return decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ValueError(str(error)) from error

@@ -108,7 +108,7 @@ def test_comments_change_no_environment(tmp_path, monkeypatch):
 def test_engine_and_host_have_the_same_wire():
     engine = environments.requirement_lines("engine.txt")
     assert set(environments.requirement_lines("host.txt")) <= set(engine)
-    assert all("==" in line for name in ("engine", "host", "bpy", "test", "dev") for line in requirements(name))
+    assert all("==" in line for name in ("engine", "host", "bpy", "test", "fuzz", "dev") for line in requirements(name))
 
 
 def requirements(name):
