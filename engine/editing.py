@@ -15,7 +15,7 @@ from protocol.models import Model
 from protocol.settings import EditSettings, SettingsError, check
 
 from .clips import ArrayClip, Clip
-from .devices import choose_device, choose_dtype
+from .devices import choose_device, choose_dtype, release_memory
 from .edit_run import EditRun, Write
 from .errors import EditError
 from .fatezero.masks import soft_mask
@@ -123,6 +123,10 @@ class Editor:
                 for start in range(0, len(frames), size)
             ]
         )
+
+    def release_memory(self) -> None:
+        """Give back what torch keeps of the device's memory for later, but for the checkpoint itself."""
+        release_memory(self.unet.device)
 
     def geometry(self, clip: np.ndarray | Clip) -> Geometry:
         """How frames of this size are shown to the model."""

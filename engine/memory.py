@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from .devices import free_memory
+from .devices import free_memory, release_memory
 from .errors import EditError
 from .geometry import Geometry
 from .models.checkpoint import Checkpoint
@@ -78,10 +78,7 @@ def attempt(device: torch.device, work: Callable[..., T], *arguments) -> T | Non
         if not ran_out(error):
             raise
         clear_frames(error.__traceback__)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
+    release_memory(device)
     return None
 
 
