@@ -1,11 +1,14 @@
-"""Clips on disk: a video file, or a folder of images."""
+"""Clips in memory, and on disk as a video file or a folder of images."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import av
 import numpy as np
@@ -16,6 +19,40 @@ from .errors import EditError
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
 DEFAULT_RATE = Fraction(24)
+
+
+class Clip(Protocol):
+    """The frames of a clip, read as they are needed: they need not be in memory."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(F, H, W, channels), with 3 channels or 4."""
+
+    @property
+    def digest(self) -> str:
+        """Hex, of all that the frames show: clips with one digest are one clip."""
+
+    def __getitem__(self, part: slice | Sequence[int], /) -> np.ndarray:
+        """Some of the frames, (n, H, W, channels) uint8."""
+
+
+class ArrayClip:
+    """Frames (F, H, W, 3 or 4) uint8 in memory as a clip; EditError for any other array."""
+
+    def __init__(self, frames: np.ndarray):
+        if frames.ndim != 4 or frames.shape[-1] not in (3, 4) or frames.dtype != np.uint8 or not len(frames):
+            raise EditError("frames", "A clip must be at least one RGB or RGBA frame of 8 bits a channel.")
+        self._frames, self.shape = frames, frames.shape
+
+    @property
+    def digest(self) -> str:
+        sha = hashlib.sha256(repr(self.shape).encode())
+        for frame in self._frames:
+            sha.update(np.ascontiguousarray(frame))
+        return sha.hexdigest()
+
+    def __getitem__(self, part: slice | Sequence[int], /) -> np.ndarray:
+        return self._frames[part]
 
 
 def read_clip(path: Path, start: int = 0, end: int | None = None) -> tuple[np.ndarray, Fraction]:

@@ -40,6 +40,14 @@ def free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
+def release_memory(device: torch.device) -> None:
+    """Give back what torch keeps of the device's memory for its next tensors."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
 def describe(device: torch.device) -> str:
     """A device as people know it, with its free memory."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()

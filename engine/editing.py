@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from traceback import clear_frames
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from protocol.models import Model
 from protocol.settings import EditSettings, SettingsError, check
 
-from .devices import choose_device, choose_dtype, free_memory
+from .clips import ArrayClip, Clip
+from .devices import choose_device, choose_dtype, release_memory
+from .edit_run import EditRun, Write
 from .errors import EditError
 from .fatezero.masks import soft_mask
-from .fatezero.method import Blend, EditPlan, Inversion, TemporalSettings, edit, invert
-from .fatezero.prompts import Prompt, can_replace
+from .fatezero.prompts import Prompt
 from .fatezero.schedule import Schedule
 from .fatezero.unet import FateZeroUNet
 from .geometry import Geometry
+from .keeping import Keep
+from .memory import FRAMES_AT_ONCE, ran_out
 from .models.checkpoint import Checkpoint, load
 from .models.text import embed, read_prompt
+from .plans import check_words, edit_plan
+from .progress import Progress, ReportProgress
 
-__all__ = ["EditError", "EditResult", "Editor", "Progress", "ReportProgress"]
+__all__ = ["EditError", "EditResult", "Editor", "Keep", "Progress", "ReportProgress", "Write"]
 
 PIXELS_AT_ONCE = 512 * 512
 """Of all the frames that the autoencoder takes together: it runs in float32, and needs most memory of all parts."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far an edit has come; `stage` is one of `encode`, `invert`, `edit`, `decode`."""
-
-    stage: str
-    step: int
-    steps: int
-    fraction: float
-    """Of the whole edit, 0 to 1, by the stages' cost."""
-
-
-ReportProgress = Callable[[Progress], None]
-"""Called between denoising steps; an exception raised in it ends the edit there (that is how a job is cancelled)."""
+EMBEDDINGS_KEPT = 32
+"""Of the prompts that were used last."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +53,54 @@ class Editor:
     def __init__(self, checkpoint: Checkpoint):
         self.checkpoint = checkpoint
         self.unet = FateZeroUNet(checkpoint.unet, checkpoint.profile)
+        self._embeddings: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
 
     @classmethod
-    def load(cls, model: str, device: str = "auto", precision: str = "auto") -> Editor:
-        """Load `builtin` or a checkpoint's folder; EditError says what is wrong with it and what would do."""
+    def load(cls, model: str | Model, device: str = "auto", precision: str = "auto") -> Editor:
+        """Load a model, `builtin` or a checkpoint's path; EditError says what is wrong with it and what would do."""
         place = choose_device(device)
         return cls(load(model, place, choose_dtype(precision, place)))
 
-    def edit(self, frames: np.ndarray, settings: EditSettings, report: ReportProgress = lambda _: None) -> EditResult:
-        """Edit `frames` (F, H, W, 3 or 4) uint8; alpha comes back as it was. EditError for anything that cannot be done."""
+    def edit(
+        self,
+        clip: np.ndarray | Clip,
+        settings: EditSettings,
+        report: ReportProgress = lambda _: None,
+        *,
+        keep: Keep | None = None,
+        write: Write | None = None,
+        memory_share: float = 1.0,
+    ) -> EditResult:
+        """Edit a clip, or an array (F, H, W, 3 or 4) uint8; alpha comes back as it was.
+
+        With `keep`, the edit goes on from what an ended one has kept there, and ends in the same bits. With `write`,
+        frames and masks go there, and the result has none. `memory_share`: of the free memory, what may be planned
+        with. EditError for anything that cannot be done; no tensor of the edit outlives it, or any other exception.
+        """
+        clip = ArrayClip(clip) if isinstance(clip, np.ndarray) else clip
+        collected = None if write else _Collected(clip, settings.mask_words)
+        try:
+            notes = self._edit(clip, settings, report, collected or write, keep, memory_share)
+        except BaseException as error:
+            clear_frames(error.__traceback__)
+            if not ran_out(error):
+                raise
+            raise EditError(
+                "memory", f"{clip.shape[0]} frames did not fit in memory.", "Edit a shorter range, or smaller frames."
+            ) from error
+        if collected:
+            return EditResult(collected.frames, collected.masks, notes)
+        return EditResult(np.empty((0, *clip.shape[1:]), np.uint8), {}, notes)
+
+    def _edit(
+        self,
+        clip: Clip,
+        settings: EditSettings,
+        report: ReportProgress,
+        write: Write,
+        keep: Keep | None,
+        memory_share: float,
+    ) -> list[str]:
         try:
             check(settings)
             schedule = Schedule.from_config(self.checkpoint.scheduler_config, settings.steps)
@@ -74,196 +108,82 @@ class Editor:
             raise EditError("settings", str(error)) from error
         except ValueError as error:
             raise EditError("settings", f"This checkpoint cannot be sampled so: {error}.") from error
-        prompts = {
-            "source": read_prompt(self.checkpoint, settings.source),
-            "empty": read_prompt(self.checkpoint, ""),
-            "target": read_prompt(self.checkpoint, settings.target),
-        }
-        check_words(settings, prompts["source"], prompts["target"])
-        plan = edit_plan(settings, prompts["source"], prompts["target"])
-        rgb = frames[..., :3]
-        geometry = self.geometry(frames)
-        self._check_memory(len(frames), geometry)
-        try:
-            result, masks = self._run(rgb, settings, schedule, plan, prompts, geometry, report)
-        except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):  # a CPU says it in words
-                raise
-            raise EditError(
-                "memory", f"{len(frames)} frames did not fit in the device's memory.", "Edit a shorter range."
-            ) from error
-        return EditResult(np.concatenate([result, frames[..., 3:]], axis=-1), masks, notes_on(plan))
+        source, target = (read_prompt(self.checkpoint, text) for text in (settings.source, settings.target))
+        check_words(settings, source, target)
+        plan = edit_plan(settings, source, target)
+        return EditRun(self, clip, settings, schedule, plan, report, write, keep, memory_share).run()
 
     def autoencode(self, frames: np.ndarray) -> np.ndarray:
         """(F, H, W, 3) uint8 through the autoencoder and back: the best that any edit can keep of them."""
         geometry = self.geometry(frames)
+        size = self.autoencoded_at_once(geometry)
         return np.concatenate(
             [
-                geometry.to_frames(self._decode(self._encode(geometry.to_model(frames[chunk]))))
-                for chunk in _chunks(len(frames), geometry)
+                geometry.to_frames(self.decode(self.encode(geometry.to_model(frames[start : start + size]))))
+                for start in range(0, len(frames), size)
             ]
         )
 
-    def geometry(self, frames: np.ndarray) -> Geometry:
+    def release_memory(self) -> None:
+        """Give back what torch keeps of the device's memory for later, but for the checkpoint itself."""
+        release_memory(self.unet.device)
+
+    def geometry(self, clip: np.ndarray | Clip) -> Geometry:
         """How frames of this size are shown to the model."""
-        if frames.ndim != 4 or frames.shape[-1] not in (3, 4) or frames.dtype != np.uint8 or not len(frames):
-            raise EditError("frames", "A clip must be at least one RGB or RGBA frame of 8 bits a channel.")
-        _, height, width, _ = frames.shape
+        _, height, width, _ = clip.shape
         step = self.checkpoint.factor * 2 ** (self.unet.levels - 1)
         return Geometry.fit(width, height, self.checkpoint.image_side**2, step)
 
-    def _run(
-        self,
-        rgb: np.ndarray,
-        settings: EditSettings,
-        schedule: Schedule,
-        plan: EditPlan,
-        prompts: dict[str, Prompt],
-        geometry: Geometry,
-        report: ReportProgress,
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        steps = schedule.steps
-        ticker = _Ticker(report, {"encode": 1.0, "invert": steps, "edit": 3.0 * steps, "decode": 2.0})
-        temporal = TemporalSettings(keys=settings.keys, pooled_norm=settings.normalization == "clip")
-        embeddings = {name: embed(self.checkpoint, prompt) for name, prompt in prompts.items()}
-        chunks = _chunks(len(rgb), geometry)
-        encoded = [self._encode(geometry.to_model(rgb[chunk])) for chunk in ticker.over("encode", chunks)]
-        loop = invert(self.unet, schedule, torch.cat(encoded), prompts["source"], embeddings["source"], temporal)
-        for inversion in ticker.over("invert", loop, steps):
-            pass
-        for state in ticker.over("edit", edit(self.unet, schedule, inversion, plan, embeddings, temporal), steps):
-            pass
-        decoded = [geometry.to_frames(self._decode(state.latents[chunk])) for chunk in ticker.over("decode", chunks)]
-        return np.concatenate(decoded), self.word_masks(settings.mask_words, prompts["source"], inversion, geometry)
-
-    def word_masks(
-        self, words: Iterable[str], source: Prompt, inversion: Inversion, geometry: Geometry
-    ) -> dict[str, np.ndarray]:
-        """For each word (F, H, W) uint8: where the source's cross-attention sees it, mean over all steps.
-
-        255 is each frame's strongest place.
-        """
-        grid = self.unet.sizes(inversion.latents[0])[self.unet.profile.mask_level]
-        mean = sum(inversion.maps) / inversion.steps
-        return {word: geometry.to_masks(soft_mask(mean, source.positions([word]), grid, grid)[:, 0]) for word in words}
+    def autoencoded_at_once(self, geometry: Geometry) -> int:
+        """Frames that the autoencoder is given together."""
+        return max(1, min(FRAMES_AT_ONCE, PIXELS_AT_ONCE // (geometry.padded[0] * geometry.padded[1])))
 
     @torch.no_grad()
-    def _encode(self, pictures: Tensor) -> Tensor:
+    def encode(self, pictures: Tensor) -> Tensor:
         """(F, 3, H, W) to scaled latents (F, 4, h, w): the autoencoder's mean, so that results repeat."""
         vae = self.checkpoint.vae
         mean = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mean
-        return mean.float() * vae.config.scaling_factor
+        # Contiguous, as latents from a disk are: the order in memory chooses a convolution's kernel, and with it last bits.
+        return (mean.float() * vae.config.scaling_factor).contiguous()
 
     @torch.no_grad()
-    def _decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents (F, 4, h, w) to (F, 3, H, W) in -1 to 1."""
         vae = self.checkpoint.vae
-        return vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample
+        return vae.decode((latents / vae.config.scaling_factor).to(vae.device, vae.dtype)).sample
 
-    def _check_memory(self, frames: int, geometry: Geometry) -> None:
-        """Refuse a clip that would not fit, naming the range that would."""
-        each = bytes_per_frame(self.checkpoint, geometry)
-        free = free_memory(self.unet.device)
-        fitting = int(free * 0.9 // each)
-        if frames <= fitting:
-            return
-        wanted, there = frames * each / 2**30, free / 2**30
-        sentence = f"{frames} frames at {geometry.padded[0]} x {geometry.padded[1]} need about {wanted:.1f} GiB of memory, and {there:.1f} GiB are free."
-        remedy = (
-            f"Edit at most {fitting} frames at a time, for example the first {fitting}."
-            if fitting
-            else "Close other programs, or use a smaller checkpoint."
-        )
-        raise EditError("memory", sentence, remedy)
+    def embedding(self, prompt: Prompt) -> Tensor:
+        """(length, width): the prompt as the UNet takes it; computed once while it is in use."""
+        known = self._embeddings
+        if prompt.tokens not in known:
+            known[prompt.tokens] = embed(self.checkpoint, prompt)
+        known.move_to_end(prompt.tokens)
+        while len(known) > EMBEDDINGS_KEPT:
+            known.popitem(last=False)
+        return known[prompt.tokens]
 
+    def word_masks(
+        self, words: Iterable[str], source: Prompt, maps: Tensor, latents: Tensor, geometry: Geometry
+    ) -> dict[str, np.ndarray]:
+        """For each word (F, H, W) uint8: where the source's cross-attention sees it; 255 is each frame's strongest place.
 
-def _chunks(frames: int, geometry: Geometry) -> list[slice]:
-    """All frames, in parts that the autoencoder can take at once."""
-    size = max(1, PIXELS_AT_ONCE // (geometry.padded[0] * geometry.padded[1]))
-    return [slice(start, start + size) for start in range(0, frames, size)]
+        `maps`: (F, pixels, tokens), the mean over all steps, of frames whose latents have the size of `latents`.
+        """
+        grid = self.unet.sizes(latents)[self.unet.profile.mask_level]
+        return {word: geometry.to_masks(soft_mask(maps, source.positions([word]), grid, grid)[:, 0]) for word in words}
 
 
-ACTIVATIONS = 36
-"""Feature maps of the first level's width that a UNet holds at its fullest moment, for each row of each frame."""
+class _Collected:
+    """Takes what an edit writes into arrays of the whole clip."""
 
+    def __init__(self, clip: Clip, words: Iterable[str]):
+        self._shape, self._words = clip.shape, words
+        self.frames, self.masks = np.empty(0, np.uint8), {}
 
-def bytes_per_frame(checkpoint: Checkpoint, geometry: Geometry) -> int:
-    """Memory that each frame of a clip takes while all three rows run, an estimate from above."""
-    width, height = (side // checkpoint.factor for side in geometry.padded)
-    item = checkpoint.unet.dtype.itemsize
-    return 3 * ACTIVATIONS * checkpoint.unet.config.block_out_channels[0] * width * height * item
-
-
-def edit_plan(settings: EditSettings, source: Prompt, target: Prompt) -> EditPlan:
-    """The settings in the method's terms."""
-    blend = None
-    if settings.blend_source:
-        blend = Blend(
-            source_words=settings.blend_source,
-            target_words=settings.blend_target,
-            threshold=settings.blend_threshold,
-            latents=settings.blend_latents,
-        )
-    return EditPlan(
-        source=source,
-        target=target,
-        guidance=settings.guidance,
-        replace=settings.cross_mode == "replace",
-        cross_window=_pair(settings.cross_window),
-        word_windows={word: _pair(window) for word, window in settings.word_windows.items()},
-        word_weights=settings.word_weights,
-        self_window=_pair(settings.self_window),
-        blend=blend,
-    )
-
-
-def check_words(settings: EditSettings, source: Prompt, target: Prompt) -> None:
-    """Refuse settings for words that lie beyond what the model takes of a prompt: it would never see them."""
-    for role, prompt, words in (
-        ("source", source, (*settings.blend_source, *settings.mask_words)),
-        ("target", target, (*settings.blend_target, *settings.word_weights, *settings.word_windows)),
-    ):
-        for word in words:
-            if not prompt.positions([word]):
-                raise EditError(
-                    "settings",
-                    f"The {role} prompt is longer than the model takes, and '{word}' is beyond the cut.",
-                    "Shorten the prompt, or name another word.",
-                )
-
-
-def notes_on(plan: EditPlan) -> list[str]:
-    """What was done otherwise than asked, a sentence each."""
-    notes = [
-        f"The {role} prompt is longer than the model takes; these words were cut: {' '.join(prompt.cut)}."
-        for role, prompt in (("source", plan.source), ("target", plan.target))
-        if prompt.cut
-    ]
-    if plan.replace and not can_replace(plan.source, plan.target):
-        notes.append(
-            f"The prompts have {len(plan.source.words)} and {len(plan.target.words)} words, so that words could not "
-            "be replaced one for one; the prompts were aligned (refine) instead."
-        )
-    return notes
-
-
-class _Ticker:
-    """Reports progress over stages of different cost."""
-
-    def __init__(self, report: ReportProgress, costs: dict[str, float]):
-        self.report, self.costs, self.total, self.before = report, costs, sum(costs.values()), 0.0
-
-    def over(self, stage: str, items: Iterable, count: int | None = None):
-        count = len(items) if count is None else count
-        self._say(stage, 0, count)
-        for done, item in enumerate(items, 1):
-            yield item
-            self._say(stage, done, count)
-        self.before += self.costs[stage]
-
-    def _say(self, stage: str, step: int, steps: int) -> None:
-        fraction = (self.before + self.costs[stage] * step / steps) / self.total
-        self.report(Progress(stage, step, steps, fraction))
-
-
-def _pair(window) -> tuple[float, float]:
-    return window.start, window.end
+    def __call__(self, start: int, frames: np.ndarray, masks: dict[str, np.ndarray]) -> None:
+        if not start:  # not before an edit has come so far
+            self.frames = np.empty(self._shape, np.uint8)
+            self.masks = {word: np.empty(self._shape[:3], np.uint8) for word in self._words}
+        self.frames[start : start + len(frames)] = frames
+        for word, part in masks.items():
+            self.masks[word][start : start + len(part)] = part

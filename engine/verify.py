@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import EditError
-from .fatezero.method import Blend, EditPlan, Inversion, TemporalSettings, attention_mask, edit, invert
+from .fatezero.frames import TemporalSettings
+from .fatezero.method import Blend, EditPlan, Inversion, attention_mask, edit, invert
 from .fatezero.schedule import Schedule
 from .fatezero.unet import FateZeroUNet
 from .models.checkpoint import load
@@ -52,8 +53,9 @@ def verify(case: Path, checkpoint: Path, device: str = "cpu", dtype: torch.dtype
     plan = read_plan(description, prompts["source"], prompts["target"])
 
     started = time.perf_counter()
-    latents = tensors["latents"].to(device)
-    *_, inversion = invert(unet, schedule, latents, prompts["source"], embeddings["source"], temporal)
+    inversion = Inversion(latents=[tensors["latents"].to(device)])
+    for _ in invert(unet, schedule, inversion, prompts["source"], embeddings["source"], temporal):
+        pass
     disagreements, held = [], inversion.peak_attention_bytes
     for state in edit(unet, schedule, inversion, plan, embeddings, temporal):
         held = max(held, state.attention_bytes)
@@ -67,7 +69,7 @@ def verify(case: Path, checkpoint: Path, device: str = "cpu", dtype: torch.dtype
         edited_relative_error=_relative(state.latents, tensors["edited"]),
         mask_disagreement=sum(wrong for wrong, _ in disagreements) / counted if counted else 0.0,
         seconds=seconds,
-        attention_bytes=held,
+        attention_bytes=held + sum(part.nbytes for part in inversion.maps),
     )
 
 
@@ -127,7 +129,8 @@ def attention_mask_disagreements(
     for name, expected in tensors.items():
         if not name.startswith("attn_mask_"):
             continue
-        mask_of = attention_mask(unet, plan, inversion, steps[0] if name.startswith("attn_mask_first") else steps[-1])
+        step = steps[0] if name.startswith("attn_mask_first") else steps[-1]
+        mask_of = attention_mask(unet, plan, inversion.maps[inversion.steps - 1 - step], sizes)
         level = next(level for level, size in enumerate(sizes) if size == tuple(expected.shape[-2:]))
         mask = mask_of(level) if mask_of else torch.zeros(len(expected), expected[0].numel())
         yield _differing(mask, expected)

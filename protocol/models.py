@@ -1,5 +1,5 @@
 """Checkpoints by name. A path never travels: the wire carries a model's name, and a file on the engine's own machine,
-which only its user can write, says what folder that name means."""
+which only its user can write, says what that name means."""
 
 from __future__ import annotations
 
@@ -16,25 +16,65 @@ from .private import write_private
 from .settings import BUILTIN_MODEL
 
 FILE_NAME = "models.json"
+NAME_PATTERN = r"[\w.-]{1,80}"
 
 
-def name_of(folder: Path) -> str:
-    """The name that a checkpoint's folder goes by: its own, and a few digits that tell it from others of that name."""
-    shown = re.sub(r"[^\w.-]+", "-", folder.name)[:60]
-    return f"{shown}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+class Model(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a model is made of on the engine's machine; every path is an absolute one there."""
+
+    path: str
+    """`builtin`, a folder in diffusers layout, or a single `.safetensors` or `.ckpt` file."""
+    vae: str = ""
+    """The folder of an autoencoder that stands in for the checkpoint's own; none: its own."""
+    loras: tuple[tuple[str, float], ...] = ()
+    """LoRA files, each with the weight that it is added with."""
+    prediction: str = ""
+    """What a single file's UNet predicts, `epsilon` or `v_prediction`; none: as the file says."""
 
 
-def register(home: Path, folder: Path) -> str:
-    """Let the engine that lives in `home` use the checkpoint in `folder`; returns its name. Raises `OSError`."""
-    name, known = name_of(folder), _read(home)
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError as error:
-        raise OSError(errno.EINVAL, "its name is not valid text", str(folder)) from error
-    if known.get(name) != str(folder):
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(home / FILE_NAME, msgspec.json.encode(known | {name: str(folder)}))
+def name_of(path: Path) -> str:
+    """The name that a checkpoint goes by: its own, and a few digits that tell it from others of that name."""
+    return _name(Model(str(path)))
+
+
+def register(home: Path, path: Path) -> str:
+    """Let the engine that lives in `home` use the checkpoint at `path`; returns its name. Raises `OSError`."""
+    return add(home, Model(str(path)))
+
+
+def add(home: Path, model: Model, name: str = "") -> str:
+    """Let the engine that lives in `home` use `model`, under `name` or one made from its path; returns the name.
+
+    Raises `OSError` where it cannot be noted down, `ProtocolError('name-taken')` where `name` means another model, and
+    `ProtocolError('bad-name')` where it cannot be one.
+    """
+    for path in (model.path, model.vae, *(file for file, _ in model.loras)):
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise OSError(errno.EINVAL, "its name is not valid text", path) from error
+    known, name = _read(home), name or _name(model)
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ProtocolError(
+            "bad-name",
+            f"A model cannot be called '{name}'.",
+            "Use up to 80 letters, digits, dots, hyphens and underscores.",
+        )
+    if name == BUILTIN_MODEL or known.get(name, model) != model:
+        raise ProtocolError(
+            "name-taken", f"Another model is called '{name}'.", "Choose another name, or remove that model first."
+        )
+    if name not in known:
+        _write(home, known | {name: model})
     return name
+
+
+def remove(home: Path, name: str) -> None:
+    """Forget the model called `name`; its files stay. Raises `OSError`, `ProtocolError('unknown-model')`."""
+    known = _read(home)
+    if name not in known:
+        raise _unknown(name)
+    _write(home, {other: model for other, model in known.items() if other != name})
 
 
 def known(home: Path) -> list[str]:
@@ -42,23 +82,43 @@ def known(home: Path) -> list[str]:
     return [BUILTIN_MODEL, *_read(home)]
 
 
-def resolve(home: Path, name: str) -> str:
-    """`builtin`, or the folder that `name` means; `ProtocolError('unknown-model')` where it was never registered."""
+def resolve(home: Path, name: str) -> Model:
+    """What `name` means; `ProtocolError('unknown-model')` where it was never registered."""
     if name == BUILTIN_MODEL:
-        return name
-    folder = _read(home).get(name)
-    if folder is None:
-        raise ProtocolError(
-            "unknown-model",
-            f"The engine knows no model '{name}'.",
-            "Choose the checkpoint's folder again, or use the built-in model.",
-        )
-    return folder
+        return Model(name)
+    model = _read(home).get(name)
+    if model is None:
+        raise _unknown(name)
+    return model
 
 
-def _read(home: Path) -> dict[str, str]:
-    """What is registered; a file that is missing or damaged is an empty one, as registering again mends it."""
+def _name(model: Model) -> str:
+    # Of a plain checkpoint the path alone counts, so that its name is that of every version of this program.
+    told = os.fsencode(model.path) if model == Model(model.path) else msgspec.json.encode(model)
+    shown = re.sub(r"[^\w.-]+", "-", Path(model.path).name)[:60]
+    return f"{shown}-{hashlib.sha256(told).hexdigest()[:8]}"
+
+
+def _unknown(name: str) -> ProtocolError:
+    return ProtocolError(
+        "unknown-model",
+        f"The engine knows no model '{name}'.",
+        "Choose the checkpoint again, or use the built-in model.",
+    )
+
+
+def _read(home: Path) -> dict[str, Model]:
+    """What is registered; a file that is missing or damaged is an empty one, as registering again mends it.
+
+    A model that is a text alone, as earlier versions wrote it, is the checkpoint at that path.
+    """
     try:
-        return msgspec.json.decode((home / FILE_NAME).read_bytes(), type=dict[str, str])
+        entries = msgspec.json.decode((home / FILE_NAME).read_bytes(), type=dict[str, Model | str])
     except (OSError, *UNREADABLE):
         return {}
+    return {name: Model(entry) if isinstance(entry, str) else entry for name, entry in entries.items()}
+
+
+def _write(home: Path, models: dict[str, Model]) -> None:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(home / FILE_NAME, msgspec.json.encode(models))

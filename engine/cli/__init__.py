@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from protocol.errors import ProtocolError
+
 from ..errors import EditError
 
 
@@ -12,7 +14,7 @@ def run(command: Callable[[], None]) -> int:
     """Run a command; what cannot be done ends it with one sentence and exit code 1."""
     try:
         command()
-    except EditError as error:
+    except (EditError, ProtocolError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from protocol import endpoint, models
 from protocol.settings import BUILTIN_MODEL, PRESETS, EditSettings, SettingsError, Window, apply_preset
 
 from ..clips import read_clip, write_clip
@@ -25,7 +26,9 @@ def _edit(options: argparse.Namespace) -> None:
     frames, rate = read_clip(options.clip, start, end)
     from ..editing import Editor, Progress  # here, as it imports torch: a wrong word or path is answered at once
 
-    editor = Editor.load(settings.model, options.device, settings.precision)
+    home = endpoint.default_home()
+    model = models.resolve(home, settings.model) if settings.model in models.known(home) else settings.model
+    editor = Editor.load(model, options.device, settings.precision)
     with tqdm(total=100, bar_format="{desc:8} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}", leave=False) as bar:
 
         def show(progress: Progress) -> None:
@@ -141,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         "--normalization", choices=("frame", "clip"), help="group normalisation over each frame, or the clip"
     )
     fine.add_argument(
-        "--model", help=f"'{BUILTIN_MODEL}' (default), or a Stable Diffusion 1.x folder in diffusers layout"
+        "--model",
+        help=f"'{BUILTIN_MODEL}' (default), a name that 'models add' gave, or a Stable Diffusion 1.x or 2.x folder or file",
     )
     fine.add_argument("--precision", choices=("auto", "float32", "float16", "bfloat16"))
     return parser

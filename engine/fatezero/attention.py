@@ -12,7 +12,7 @@ the target row is taken from it on the spot:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,8 +38,12 @@ class Call:
 
     rows: tuple[str, ...]
     frames: int
-    keys: tuple[str, ...] = ()
-    """Frames whose keys and values serve all frames on the profile's anchor levels; none: each frame its own."""
+    keys: Sequence[Sequence[int]] = ()
+    """For each key the frame of this call whose keys and values serve each of its frames on the profile's anchor levels
+    (see `key_frames`); none: each frame its own."""
+    anchors: dict[Processor, tuple[Tensor, Tensor]] | None = None
+    """Where a clip's frames come in several calls: keys and values (rows, heads, pixels, d) of the anchor frames by
+    layer, put there by the call that holds those frames and taken from there by the others."""
     pooled_norm: bool = False
     """Group normalisation over all frames of a row instead of each frame."""
     cross: CrossEdit | None = None
@@ -115,8 +119,8 @@ class SelfAttention(Processor):
     """Spatial-temporal self-attention with the source's injected (FateZero, sections 3.2 to 3.4)."""
 
     def attend(self, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        if self.layer.anchored and call.keys:
-            key, value = (_from_frames(states, call.keys, call.frames) for states in (key, value))
+        if self.layer.anchored:
+            key, value = self._anchored(call, key, value)
         if not (call.inject_self and self.layer.injects):
             return attention(query, key, value)
         values = call.row(value, TARGET)
@@ -128,6 +132,19 @@ class SelfAttention(Processor):
             mask = call.mask(self.layer.level)[:, None, :, None]  # (F, 1, pixels, 1)
             injected = torch.where(mask, own, injected)
         return torch.cat([self.other_rows(call, query, key, value), injected])
+
+    def _anchored(self, call: Call, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the anchor frames in place of each frame's own."""
+        if call.anchors and self in call.anchors:
+            key, value = (
+                states.unsqueeze(1).expand(-1, call.frames, -1, -1, -1).flatten(0, 1) for states in call.anchors[self]
+            )
+        elif call.keys:
+            key, value = (_from_frames(states, call.keys, call.frames) for states in (key, value))
+            if call.anchors is not None:
+                # The anchors serve all frames alike: one frame of each row has them all.
+                call.anchors[self] = key[:: call.frames].clone(), value[:: call.frames].clone()
+        return key, value
 
 
 class CrossAttention(Processor):
@@ -151,16 +168,19 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return functional.scaled_dot_product_attention(query, key, value)
 
 
-def key_frames(keys: tuple[str, ...], frames: int) -> list[list[int]]:
+FIXED_KEYS = ("first", "mid", "last")
+
+
+def key_frames(keys: Sequence[str], frames: int) -> list[list[int]]:
     """For each of `keys` the frame that serves each frame: `first`, `mid`, `last`, or an offset clamped to the clip."""
-    fixed = {"first": 0, "mid": (frames - 1) // 2, "last": frames - 1}
+    fixed = dict(zip(FIXED_KEYS, (0, (frames - 1) // 2, frames - 1)))
     return [
         [fixed[key] if key in fixed else min(max(frame + int(key), 0), frames - 1) for frame in range(frames)]
         for key in keys
     ]
 
 
-def _from_frames(states: Tensor, keys: tuple[str, ...], frames: int) -> Tensor:
+def _from_frames(states: Tensor, keys: Sequence[Sequence[int]], frames: int) -> Tensor:
     """Keys or values (rows * F, heads, pixels, d) from chosen frames, concatenated along the pixels."""
     rows = states.unflatten(0, (-1, frames))
-    return torch.cat([rows[:, chosen] for chosen in key_frames(keys, frames)], dim=-2).flatten(0, 1)
+    return torch.cat([rows[:, chosen] for chosen in keys], dim=-2).flatten(0, 1)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .attention import EMPTY, SOURCE, TARGET, Call, CrossEdit
+from .frames import Between, TemporalSettings, calls, put
 from .masks import blend_mask
 from .prompts import Prompt, can_replace, refine_matrix, replace_matrix, token_weights, token_window
 from .schedule import Schedule, guide
 from .unet import FateZeroUNet
-
-
-@dataclass(frozen=True)
-class TemporalSettings:
-    """How frames see each other; inversion and editing must agree in it."""
-
-    keys: tuple[str, ...] = ("mid",)
-    """Spatial-temporal self-attention's frames for keys and values (section 3.4)."""
-    pooled_norm: bool = False
-    """Group normalisation over the clip, as the authors ran it, instead of each frame."""
 
 
 @dataclass(frozen=True)
@@ -84,48 +76,64 @@ class EditPlan:
         return edits
 
 
+class Steps(Protocol):
+    """One tensor a step, in memory (a list) or elsewhere: the loops below read one at a time and keep none."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, step: int) -> Tensor: ...
+    def append(self, tensor: Tensor, /) -> None: ...
+
+
 @dataclass
 class Inversion:
-    """What editing needs of the source: z^0 ... z^N, and the averaged cross-attention of each call."""
+    """What editing needs of the source: z^0 ... z^N, and the averaged cross-attention of each call.
 
-    latents: list[Tensor]
+    A partly done one has fewer steps; at least it has z^0.
+    """
+
+    latents: Steps
     """N + 1 tensors (F, 4, h, w), float32, from clean to noisy."""
-    maps: list[Tensor]
+    maps: Steps = field(default_factory=list)
     """N tensors (F, pixels, tokens of the source prompt), in call order."""
     peak_attention_bytes: int = 0
+    """The most that was held for attention at one time, beside `maps`."""
 
     @property
     def steps(self) -> int:
-        return len(self.maps)
-
-    @property
-    def attention_bytes(self) -> int:
-        """Bytes of attention that are kept."""
-        return sum(part.nbytes for part in self.maps)
+        """Steps that are done."""
+        return min(len(self.maps), len(self.latents) - 1)
 
 
 def invert(
     unet: FateZeroUNet,
     schedule: Schedule,
-    latents: Tensor,
+    inversion: Inversion,
     prompt: Prompt,
     embedding: Tensor,
     temporal: TemporalSettings,
+    chunk: int | None = None,
+    between: Between = lambda share: None,
 ) -> Iterator[Inversion]:
-    """DDIM inversion of clean `latents` (F, 4, h, w) under the source prompt, without guidance (section 3.1).
+    """DDIM inversion under the source prompt, without guidance (section 3.1), from where `inversion` has come to.
 
-    Yields the same growing `Inversion` after each of the schedule's steps.
+    Yields the same growing `Inversion` after each of the schedule's steps. `chunk`: frames that go through the UNet
+    together, where the clip need not be whole; none: all. Tensors lie where z^0 lies, whatever the UNet's device.
     """
-    inversion = Inversion(latents=[latents.float()], maps=[])
-    for timestep in reversed(schedule.timesteps):
-        z = inversion.latents[-1]
-        call = _call((SOURCE,), z, temporal, gather=SOURCE)
-        (output,) = unet([z], timestep, [embedding], call)
-        inversion.latents.append(schedule.add_noise(z, schedule.noise(output, z, timestep), timestep))
-        inversion.maps.append(call.maps[..., : len(prompt.tokens)].clone())
-        inversion.peak_attention_bytes = max(
-            inversion.peak_attention_bytes, call.peak_bytes + inversion.attention_bytes
-        )
+    if inversion.steps == schedule.steps:
+        return
+    z = inversion.latents[inversion.steps]
+    for timestep in schedule.timesteps[-1 - inversion.steps :: -1]:
+        noisier = maps = None
+        for part, call in calls(temporal, (SOURCE,), len(z), chunk, between):
+            call.gather = SOURCE
+            x = z[part].to(unet.device)
+            (output,) = unet([x], timestep, [embedding], call)
+            noisier = put(noisier, part, schedule.add_noise(x, schedule.noise(output, x, timestep), timestep), z)
+            maps = put(maps, part, call.maps[..., : len(prompt.tokens)], z)
+            inversion.peak_attention_bytes = max(inversion.peak_attention_bytes, call.peak_bytes)
+        inversion.maps.append(maps)
+        inversion.latents.append(noisier)
+        z = noisier
         yield inversion
 
 
@@ -141,7 +149,7 @@ class EditStep:
     latent_masks: list[Tensor] = field(default_factory=list)
     """Boolean (F, 1, h, w) each, where latents were blended in this step: of the source words, of the target words."""
     attention_bytes: int = 0
-    """The most that was held for attention in this step, the inversion's averaged maps included."""
+    """The most that was held for attention in this step, beside the inversion's maps."""
 
 
 def edit(
@@ -152,60 +160,97 @@ def edit(
     embeddings: Mapping[str, Tensor],
     temporal: TemporalSettings,
     resume: EditStep | None = None,
+    chunk: int | None = None,
+    between: Between = lambda share: None,
 ) -> Iterator[EditStep]:
     """Denoise from z^N to the edited clip, yielding after each step; goes on after `resume` where it is given.
 
-    `embeddings`: (length, width) of the `source`, `empty` and `target` prompts.
+    `embeddings`: (length, width) of the `source`, `empty` and `target` prompts. `chunk` and devices as in `invert`.
     """
     steps = schedule.steps
     like = torch.empty(0, device=unet.device, dtype=unet.dtype)
     cross_edits = plan.cross_edits(steps, like)
-    state = resume or EditStep(step=-1, latents=inversion.latents[-1])
+    state = resume or EditStep(step=-1, latents=inversion.latents[steps])
     for step in range(state.step + 1, steps):
-        timestep, x = schedule.timesteps[step], state.latents
         inject_self = step in plan.self_steps(steps)
         injects = inject_self or cross_edits[step] is not None
         rows = ((SOURCE,) if injects else ()) + ((EMPTY,) if plan.guidance > 1 else ()) + (TARGET,)
-        blends_latents = bool(plan.blend and plan.blend.latents)
-        call = _call(
-            rows,
-            x,
-            temporal,
-            cross=cross_edits[step],
-            inject_self=inject_self,
-            mask=attention_mask(unet, plan, inversion, step),
-            gather=TARGET if blends_latents else None,
-        )
-        inverted = inversion.latents[steps - 1 - step]  # what the inversion's call at this timestep started from
-        outputs = unet(
-            [inverted if row == SOURCE else x for row in rows],
-            timestep,
-            [embeddings[row] for row in rows],
-            call,
-        )
-        noise = [schedule.noise(output, x, timestep) for output in outputs[1 if injects else 0 :]]
-        guided = guide(noise[0] if len(noise) == 2 else None, noise[-1], plan.guidance)
-        state = EditStep(step=step, latents=schedule.denoise(x, guided, timestep), target_maps=state.target_maps)
-        if blends_latents:
-            state.target_maps = call.maps if state.target_maps is None else state.target_maps + call.maps
-            if plan.blends_latents(step, steps):
-                # `inverted` has the noise level that the edit has come down to: the right partner to blend with.
-                state.latent_masks = latent_masks(unet, plan, inversion, state)
-                changes = torch.stack(state.latent_masks).any(0)
-                state.latents = torch.where(changes, state.latents, inverted)
-        summed = 0 if state.target_maps is None else state.target_maps.nbytes
-        state.attention_bytes = call.peak_bytes + inversion.attention_bytes + summed
+        edited = _StepEdit(unet, schedule, inversion, plan, state, rows)
+        for part, call in calls(temporal, rows, len(state.latents), chunk, between):
+            call.cross, call.inject_self = cross_edits[step], inject_self
+            edited.run(part, call, embeddings)
+        state = edited.after
         yield state
 
 
-def attention_mask(unet: FateZeroUNet, plan: EditPlan, inversion: Inversion, step: int):
-    """The blend mask of an edit step by level, boolean (F, pixels), made when a layer first asks; None: no blending."""
+class _StepEdit:
+    """One step of the edit, put together from its calls: what it starts from, and what it comes to."""
+
+    def __init__(
+        self,
+        unet: FateZeroUNet,
+        schedule: Schedule,
+        inversion: Inversion,
+        plan: EditPlan,
+        before: EditStep,
+        rows: tuple[str, ...],
+    ):
+        self.unet, self.schedule, self.plan, self.before, self.rows = unet, schedule, plan, before, rows
+        self.after = EditStep(step=before.step + 1, latents=None)
+        self.blends_latents = plan.blends_latents(self.after.step, schedule.steps)
+        call = schedule.steps - 1 - self.after.step
+        # What the inversion's call at this timestep started from; also of the noise level that the edit comes down to.
+        self.inverted = inversion.latents[call] if SOURCE in rows or self.blends_latents else None
+        self.maps = inversion.maps[call] if plan.blend else None
+
+    def run(self, part: Tensor, call: Call, embeddings: Mapping[str, Tensor]) -> None:
+        """Take the frames `part` through the step."""
+        plan, schedule, device = self.plan, self.schedule, self.unet.device
+        timestep = schedule.timesteps[self.after.step]
+        x = self.before.latents[part].to(device)
+        inverted = None if self.inverted is None else self.inverted[part].to(device)
+        maps = None if self.maps is None else self.maps[part].to(device)
+        sums_maps = bool(plan.blend and plan.blend.latents)
+        call.mask = attention_mask(self.unet, plan, maps, self.unet.sizes(x))
+        call.gather = TARGET if sums_maps else None
+        outputs = self.unet(
+            [inverted if row == SOURCE else x for row in self.rows],
+            timestep,
+            [embeddings[row] for row in self.rows],
+            call,
+        )
+        noise = [
+            schedule.noise(output, x, timestep) for output, row in zip(outputs, self.rows, strict=True) if row != SOURCE
+        ]
+        guided = guide(noise[0] if len(noise) == 2 else None, noise[-1], plan.guidance)
+        latents = schedule.denoise(x, guided, timestep)
+        after, like = self.after, self.before.latents
+        if sums_maps:
+            summed = call.maps
+            if self.before.target_maps is not None:
+                summed = self.before.target_maps[part].to(device) + summed
+            after.target_maps = put(after.target_maps, part, summed, like)
+            if self.blends_latents:
+                masks = latent_masks(self.unet, plan, maps, summed, self.unet.sizes(x))
+                latents = torch.where(torch.stack(masks).any(0), latents, inverted)
+                whole = after.latent_masks or [None] * len(masks)
+                after.latent_masks = [put(to, part, mask, like) for to, mask in zip(whole, masks, strict=True)]
+        after.latents = put(after.latents, part, latents, like)
+        held = call.peak_bytes + (0 if after.target_maps is None else after.target_maps.nbytes)
+        after.attention_bytes = max(after.attention_bytes, held)
+
+
+def attention_mask(
+    unet: FateZeroUNet, plan: EditPlan, maps: Tensor | None, sizes: list[tuple[int, int]]
+) -> Callable[[int], Tensor] | None:
+    """The blend mask of an edit step by level, boolean (F, pixels), made when a layer first asks; None: no blending.
+
+    `maps` (F, pixels, tokens) of the inversion's call at the step's timestep; `sizes` (height, width) of the levels.
+    """
     blend = plan.blend
     tokens = plan.source.positions(blend.source_words) if blend and blend.attention else []
     if not tokens:
         return None
-    sizes = unet.sizes(inversion.latents[0])
-    maps = inversion.maps[inversion.steps - 1 - step]
 
     @cache
     def at_level(level: int) -> Tensor:
@@ -214,22 +259,19 @@ def attention_mask(unet: FateZeroUNet, plan: EditPlan, inversion: Inversion, ste
     return at_level
 
 
-def latent_masks(unet: FateZeroUNet, plan: EditPlan, inversion: Inversion, state: EditStep) -> list[Tensor]:
+def latent_masks(
+    unet: FateZeroUNet, plan: EditPlan, source_maps: Tensor, target_maps: Tensor, sizes: list[tuple[int, int]]
+) -> list[Tensor]:
     """Where latents may change, boolean (F, 1, h, w) each; their union is what counts.
 
     The first is the source words' mask of this step, the second the target words' over all steps so far.
     """
-    sizes = unet.sizes(state.latents)
     grid = sizes[unet.profile.mask_level]
     return [
         blend_mask(maps, tokens, grid, sizes[0], plan.blend.threshold)
         for maps, tokens in (
-            (inversion.maps[inversion.steps - 1 - state.step], plan.source.positions(plan.blend.source_words)),
-            (state.target_maps, plan.target.positions(plan.blend.target_words)),
+            (source_maps, plan.source.positions(plan.blend.source_words)),
+            (target_maps, plan.target.positions(plan.blend.target_words)),
         )
         if tokens
     ]
-
-
-def _call(rows: Sequence[str], like: Tensor, temporal: TemporalSettings, **wishes) -> Call:
-    return Call(rows=tuple(rows), frames=len(like), keys=temporal.keys, pooled_norm=temporal.pooled_norm, **wishes)

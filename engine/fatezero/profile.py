@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,23 @@ class Profile:
     mask_level: int = 2
     mask_places: frozenset[str] = frozenset({"down", "up"})
     anchor_levels: frozenset[int] = frozenset({1, 2, 3})
+    keys: tuple[str, ...] | None = None
+    """Frames that give self-attention its keys and values, where the checkpoint was trained with them; None: any will do."""
+    pooled_norm: bool | None = None
+    """Whether the checkpoint was trained with group normalisation over all frames; None: either will do."""
+    needs_whole_clip: bool = False
+    """Whether layers see all frames of a row, so that a clip cannot be edited in parts with the same result."""
+
+
+def tuned(profile: Profile, levels: int) -> Profile:
+    """The profile of a tuned video checkpoint whose UNet has `levels`: previous and first frame as keys in all layers."""
+    return replace(
+        profile,
+        anchor_levels=frozenset(range(levels)),
+        keys=("-1", "first"),
+        pooled_norm=True,
+        needs_whole_clip=True,
+    )
 
 
 def level_sizes(latent_size: tuple[int, int], levels: int) -> list[tuple[int, int]]:

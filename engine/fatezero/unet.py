@@ -1,4 +1,4 @@
-"""The doors into diffusers' unmodified UNet: attention processors and swapped GroupNorm modules."""
+"""The doors into diffusers' unmodified UNet: attention processors, swapped GroupNorms, and temporal layers if it has any."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import Tensor
 from .attention import Call, CrossAttention, Layer, SelfAttention
 from .normalization import ClipGroupNorm
 from .profile import Profile, level_sizes
-
-_NO_CALL = Call(rows=(), frames=0)
+from .temporal import ALONE, TemporalLayer
 
 
 class FateZeroUNet:
@@ -25,7 +24,7 @@ class FateZeroUNet:
     def __init__(self, unet: UNet2DConditionModel, profile: Profile):
         self.unet, self.profile = unet.eval().requires_grad_(False), profile
         self.levels = len(unet.config.block_out_channels)
-        self._current: list[Call] = [_NO_CALL]
+        self._current: list[Call] = [ALONE]
         layers = {name: self._layer(name) for name in unet.attn_processors}
         self._map_layers = sum(layer.gives_mask for name, layer in layers.items() if name.endswith("attn2.processor"))
         unet.set_attn_processor(
@@ -38,6 +37,8 @@ class FateZeroUNet:
             block.norm1 = ClipGroupNorm(block.norm1, self._current)
             block.norm2 = ClipGroupNorm(block.norm2, self._current)
         unet.conv_norm_out = ClipGroupNorm(unet.conv_norm_out, self._current)
+        for layer in [module for module in unet.modules() if isinstance(module, TemporalLayer)]:
+            layer.current = self._current
 
     @property
     def device(self) -> torch.device:
@@ -65,7 +66,7 @@ class FateZeroUNet:
                 return_dict=False,
             )[0]
         finally:
-            self._current[0] = _NO_CALL  # a call holds the whole inversion; it shall not outlive the edit
+            self._current[0] = ALONE  # a call holds the whole inversion; it shall not outlive the edit
         return list(output.split(call.frames))
 
     def _layer(self, name: str) -> Layer:

@@ -1,33 +1,32 @@
-"""Checkpoints in, modules out: a Stable Diffusion folder in diffusers layout, or the built-in model."""
+"""Checkpoints in, modules out: the built-in model, a folder in diffusers layout, or a single file."""
 
 from __future__ import annotations
 
-import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from ..errors import EditError
-from ..fatezero.profile import Profile
-from ..quiet import hush
+from protocol.models import Model
+from protocol.settings import BUILTIN_MODEL
 
-BUILTIN = "builtin"
+from ..fatezero.profile import Profile, tuned
+from ..fatezero.schedule import Schedule
+from ..fatezero.temporal import has_temporal_layers
+from ..quiet import hush
+from .checks import autoencoder_folder, check, parts_of
+from .digests import Files
+from .files import PARTS, first_line, read_json, refuse, weights_file
+from .folders import load_folder, load_part
+from .lora import merge
+from .single import load_single
+
+BUILTIN = BUILTIN_MODEL
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 PROFILE_FILE = "profile.json"
-
-_WEIGHTS = {
-    "unet": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
-    "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
-    "text_encoder": ("model.safetensors", "pytorch_model.bin"),
-}
-_CLASSES = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-_REMEDY = "Give the folder of a Stable Diffusion 1.x checkpoint in diffusers layout, or use the built-in model."
 
 
 @dataclass
@@ -43,6 +42,8 @@ class Checkpoint:
     profile: Profile
     image_side: int
     """Side in pixels of the square pictures that the model was trained on."""
+    files: Files
+    """What it was loaded from, for its digest."""
 
     @property
     def factor(self) -> int:
@@ -50,135 +51,82 @@ class Checkpoint:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
 
-def load(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    """Load `builtin` or a folder, the autoencoder always in float32; EditError with code `checkpoint` names the file at fault and why."""
+def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+    """Load a model, or the checkpoint at a path, the autoencoder always in float32.
+
+    EditError with code `checkpoint` names what is at fault, and why.
+    """
     hush()
-    folder = BUILTIN_FOLDER if model == BUILTIN else Path(model).expanduser()
-    if not folder.is_dir():
-        raise _refuse(f"There is no checkpoint folder '{folder}'.")
-    index = _read_json(folder, "model_index.json")
-    for part, expected in (
-        ("unet", "UNet2DConditionModel"),
-        ("vae", "AutoencoderKL"),
-        ("text_encoder", "CLIPTextModel"),
-    ):
-        named = (index.get(part) or [None, None])[1]
-        if named != expected:
-            raise _refuse(f"The checkpoint '{folder.name}' has '{named}' as its {part}, where {expected} is needed.")
+    model = model if isinstance(model, Model) else Model(model)
+    check(model)
+    path = BUILTIN_FOLDER if model.path == BUILTIN else Path(model.path).expanduser()
+    files = Files(_files(model, path))
+    if path.is_dir():
+        parts = load_folder(path, parts_of(model))
+    else:
+        parts = load_single(path, parts_of(model), model.prediction)
+    if model.vae:
+        parts["vae"] = load_part(autoencoder_folder(model), "vae")
+    for file, weight in model.loras:
+        merge(Path(file).expanduser(), weight, parts)
     # In half precision some autoencoders overflow.
-    parts = {
-        part: _load_part(folder, part).to(device, torch.float32 if part == "vae" else dtype).eval() for part in _CLASSES
-    }
-    _check_make(folder, **parts)
-    unet, vae = parts["unet"], parts["vae"]
-    profile, side = _profile(folder, unet, vae)
-    return Checkpoint(
-        name=model if model == BUILTIN else folder.name,
-        tokenizer=_tokenizer(folder),
-        scheduler_config=_read_json(folder, "scheduler/scheduler_config.json"),
+    modules = {part: parts.pop(part).to(device, torch.float32 if part == "vae" else dtype).eval() for part in PARTS}
+    profile, side = _profile(path, modules["unet"], modules["vae"])
+    checkpoint = Checkpoint(
+        name=model.path if model.path == BUILTIN else path.name,
         profile=profile,
         image_side=side,
+        files=files,
         **parts,
+        **modules,
     )
-
-
-def _load_part(folder: Path, part: str):
-    """One module with its weights, from safetensors or from a `.bin` that holds nothing but tensors."""
-    _read_json(folder, f"{part}/config.json")
-    path = next((folder / part / name for name in _WEIGHTS[part] if (folder / part / name).is_file()), None)
-    if path is None:
-        raise _refuse(f"The checkpoint '{folder.name}' lacks {part}/{_WEIGHTS[part][0]}.")
-    _check_weights(path)
     try:
-        module, report = _CLASSES[part].from_pretrained(
-            folder / part,
-            local_files_only=True,
-            use_safetensors=path.suffix == ".safetensors",
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise _refuse(f"{_shown(path)} does not fit the checkpoint's config.json ({_first_line(error)}).") from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise _refuse(f"{_shown(path)} is incomplete: it lacks {len(missing)} tensors, such as {missing[0]}.")
-    return module
+        Schedule.from_config(checkpoint.scheduler_config, 1)
+    except (ValueError, NotImplementedError, TypeError) as error:
+        raise refuse(f"The checkpoint '{checkpoint.name}' cannot be sampled ({first_line(error)}).") from error
+    return checkpoint
 
 
-def _check_make(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel) -> None:
-    """Refuse models of other kinds whose parts go by the same names (SDXL, inpainting)."""
-    config = unet.config
-    channels = (config.in_channels, config.out_channels, vae.config.latent_channels)
-    if channels != (4, 4, 4):
-        raise _refuse(f"The UNet of '{folder.name}' takes {channels[0]} channels, where Stable Diffusion 1.x takes 4.")
-    width, given = config.cross_attention_dim, text_encoder.config.hidden_size
-    if config.addition_embed_type is not None or width != given:
-        raise _refuse(
-            f"The UNet of '{folder.name}' needs more than one text encoder's {given} features (as SDXL does)."
-        )
-
-
-def _check_weights(path: Path) -> None:
-    """Refuse a file that is damaged, or that would run code when it is loaded."""
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as weights:
-                weights.keys()
-        else:
-            torch.load(path, map_location="meta", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _refuse(f"{_shown(path)} holds more than tensors, which could run code, or is no checkpoint.") from error
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
-        raise _refuse(f"{_shown(path)} is damaged or cut short ({_first_line(error)}).") from error
-
-
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    for name in ("vocab.json", "merges.txt"):
-        if not (folder / "tokenizer" / name).is_file():
-            raise _refuse(f"The checkpoint '{folder.name}' lacks tokenizer/{name}.")
-    try:
-        return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except Exception as error:  # the tokenizers library raises bare Exception for a damaged vocabulary
-        raise _refuse(f"The tokenizer of '{folder.name}' cannot be read ({_first_line(error)}).") from error
+def _files(model: Model, path: Path) -> dict[str, Path]:
+    """All files that decide what a model computes, by what they are in it."""
+    files = {"": path}
+    if path.is_dir():
+        folders = [path, *(path / part for part in ("tokenizer", "scheduler", *PARTS))]
+        read = [file for folder in folders for file in folder.glob("*") if file.suffix in (".json", ".txt")]
+        read += [weights_file(path / part, part) for part in parts_of(model)]
+        files = {file.relative_to(path).as_posix(): file for file in read}
+    if model.vae:
+        folder = autoencoder_folder(model)
+        files |= {
+            f"its autoencoder: {file.name}": file for file in (folder / "config.json", weights_file(folder, "vae"))
+        }
+    return files | {
+        f"LoRA {index} x {weight}": Path(file).expanduser() for index, (file, weight) in enumerate(model.loras)
+    }
 
 
 def _profile(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL) -> tuple[Profile, int]:
     """The folder's own `profile.json`, else Stable Diffusion's, and the side of the training pictures in pixels."""
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    levels = len(unet.config.block_out_channels)
     side = unet.config.sample_size * factor if isinstance(unet.config.sample_size, int) else None
-    if not (folder / PROFILE_FILE).is_file():
-        if side is None:
-            raise _refuse(f"unet/config.json of '{folder.name}' does not say the size of its pictures (sample_size).")
-        return Profile(), side
-    values = _read_json(folder, PROFILE_FILE)
-    try:
-        profile = Profile(
-            inject_levels=frozenset(values["inject_levels"]),
-            mask_level=values["mask_level"],
-            mask_places=frozenset(values["mask_places"]),
-            anchor_levels=frozenset(values["anchor_levels"]),
+    profile = Profile()
+    if (folder / PROFILE_FILE).is_file():
+        values = read_json(folder, PROFILE_FILE)
+        try:
+            profile = Profile(
+                inject_levels=frozenset(values["inject_levels"]),
+                mask_level=values["mask_level"],
+                mask_places=frozenset(values["mask_places"]),
+                anchor_levels=frozenset(values["anchor_levels"]),
+            )
+        except KeyError as error:
+            raise refuse(f"{PROFILE_FILE} of '{folder.name}' lacks {error}.") from error
+        side = values.get("image_side", side)
+    if side is None:
+        raise refuse(f"unet/config.json of '{folder.name}' does not say the size of its pictures (sample_size).")
+    if profile.mask_level >= levels:
+        raise refuse(
+            f"The UNet of '{folder.name}' has {levels} levels, too few to take masks from level {profile.mask_level}."
         )
-        return profile, values.get("image_side", side)
-    except KeyError as error:
-        raise _refuse(f"{PROFILE_FILE} of '{folder.name}' lacks {error}.") from error
-
-
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise _refuse(f"The checkpoint '{folder.name}' lacks {name}.") from error
-    except (OSError, ValueError) as error:
-        raise _refuse(f"{name} of the checkpoint '{folder.name}' cannot be read ({_first_line(error)}).") from error
-
-
-def _shown(path: Path) -> str:
-    """A weights file as people know it: checkpoint, part, file."""
-    return "/".join(path.parts[-3:])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def _refuse(sentence: str) -> EditError:
-    return EditError("checkpoint", sentence, _REMEDY)
+    return tuned(profile, levels) if has_temporal_layers(unet) else profile, side

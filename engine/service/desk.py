@@ -12,6 +12,8 @@ from pathlib import Path
 import msgspec
 
 import engine
+from engine.errors import EditError
+from engine.models.checks import check
 from protocol import PROTOCOL_VERSION, limits, messages, models, wire
 from protocol.errors import ProtocolError
 
@@ -141,7 +143,7 @@ class Desk:
             case messages.Hello() as hello:
                 return (self._welcome(hello),)
             case messages.Submit(job_id=job_id, settings=settings, frames=frames, fps=fps):
-                models.resolve(self._home, settings.model)
+                self._check_model(settings.model)
                 outcome = jobs.submit(Work(job_id=job_id, settings=settings, frames=frames, fps=fps, owner=owner))
                 if isinstance(outcome, messages.JobStatus):
                     return (messages.Job(status=outcome),)
@@ -197,6 +199,13 @@ class Desk:
             models=models.known(self._home),
             limits=limits.as_dict(),
         )
+
+    def _check_model(self, name: str) -> None:
+        """Refuse a model that is not known here or cannot work, before anything is uploaded for it."""
+        try:
+            check(models.resolve(self._home, name))
+        except EditError as error:
+            raise ProtocolError(error.code, error.sentence, error.remedy) from error
 
     def _local_only(self, owner: str) -> None:
         if owner != LOCAL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zlib
 from collections.abc import Sequence
@@ -19,37 +20,43 @@ _COMPRESSION = 3
 """Of zlib: half the time of its default, at few per cent more bytes."""
 
 
-def load(paths: Sequence[Path]) -> np.ndarray:
-    """The PNG files as one clip (F, H, W, 3 or 4) uint8; 4 where any of them has alpha.
+class StoredClip:
+    """PNG files as one clip of RGB frames, or of RGBA where any of them has alpha; decoded when they are asked for.
 
-    Palettes and greys become RGB. `EditError` for what is no PNG file, is damaged, has 16 bits per channel (which would
-    come back with fewer), for frames of different sizes, and for a clip over the limits.
+    Palettes and greys become RGB. `EditError` at once for what is no PNG file, has 16 bits per channel (which would come
+    back with fewer), is larger than the limit, and for frames of different sizes; for damaged pixels when they are
+    decoded. The files are blobs: their names say what is in them.
     """
-    images = [_open(number, path) for number, path in enumerate(paths, start=1)]
-    width, height = images[0].size
-    for number, image in enumerate(images, start=1):
-        if image.size != (width, height):
-            raise EditError(
-                "sizes-differ",
-                f"Frame {number} is {image.width}x{image.height} pixels, the first one {width}x{height}.",
-                "Export all frames at one size.",
-            )
-    mode = "RGBA" if any(image.has_transparency_data for image in images) else "RGB"
-    frame_bytes = width * height * len(mode)
-    if len(images) * frame_bytes > limits.MAX_CLIP_BYTES:
-        raise EditError(
-            "over-limit",
-            f"{len(images)} frames of {width}x{height} pixels are more than the engine takes at once.",
-            f"Edit at most {limits.MAX_CLIP_BYTES // frame_bytes} frames of this size.",
-        )
-    clip = np.empty((len(images), height, width, len(mode)), np.uint8)
-    for index, image in enumerate(images):
-        try:
-            clip[index] = np.asarray(image.convert(mode))
-        except (OSError, SyntaxError, ValueError, zlib.error) as error:
-            raise _damaged(index + 1) from error
-        image.close()
-    return clip
+
+    def __init__(self, paths: Sequence[Path]):
+        self._paths, transparent, first = paths, False, None
+        for number, path in enumerate(paths, start=1):
+            with _open(number, path) as image:
+                transparent = transparent or image.has_transparency_data
+                first = first or image.size
+                if image.size != first:
+                    raise EditError(
+                        "sizes-differ",
+                        f"Frame {number} is {image.width}x{image.height} pixels, the first one {first[0]}x{first[1]}.",
+                        "Export all frames at one size.",
+                    )
+        self._mode = "RGBA" if transparent else "RGB"
+        self.shape = len(paths), first[1], first[0], len(self._mode)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(" ".join(path.name for path in self._paths).encode()).hexdigest()
+
+    def __getitem__(self, part: slice | Sequence[int], /) -> np.ndarray:
+        numbers = range(len(self._paths))[part] if isinstance(part, slice) else part
+        frames = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        for frame, index in zip(frames, numbers, strict=True):
+            with _open(index + 1, self._paths[index]) as image:
+                try:
+                    frame[:] = np.asarray(image.convert(self._mode))
+                except (OSError, SyntaxError, ValueError, zlib.error) as error:
+                    raise _damaged(index + 1) from error
+        return frames
 
 
 def encode(frame: np.ndarray) -> bytes:
@@ -62,24 +69,26 @@ def encode(frame: np.ndarray) -> bytes:
 def _open(number: int, path: Path) -> Image.Image:
     """The file's header, its pixels still undecoded."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(_BIT_DEPTH_AT + 1)
     except OSError as error:
         raise EditError(
             "cannot-read", f"Frame {number} cannot be read from the engine's store.", "Try again."
         ) from error
     if not data.startswith(_SIGNATURE):
         raise EditError("not-png", f"Frame {number} is not a PNG file.", "Export the frames as PNG.")
-    if data[_BIT_DEPTH_AT : _BIT_DEPTH_AT + 1] == b"\x10":
+    if data[_BIT_DEPTH_AT:] == b"\x10":
         raise EditError(
             "sixteen-bit",
             f"Frame {number} has 16 bits per channel, which the edit would lose.",
             "Export the frames with a colour depth of 8.",
         )
     try:
-        image = Image.open(io.BytesIO(data), formats=["PNG"])
+        image = Image.open(path, formats=["PNG"])
     except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
         raise _damaged(number) from error
     if max(image.size) > limits.MAX_FRAME_SIDE:
+        image.close()
         raise EditError(
             "over-limit",
             f"Frame {number} is {image.width}x{image.height} pixels; the engine takes at most "

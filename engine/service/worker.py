@@ -20,7 +20,7 @@ from protocol import models
 from protocol.errors import ProtocolError
 
 from . import logs, pipes
-from .store import Store
+from .store import Store, verified
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,8 @@ class WorkerProcess:
         while True:
             work = self._work.get()
             pipes.write(self._outgoing, self._answer(work))
+            if self._editor:
+                self._editor.release_memory()  # Blender and others want the GPU too
 
     def _listen(self) -> None:
         """Take in messages beside the edit; once the server is gone, so is this process, whatever it is doing."""
@@ -108,7 +110,7 @@ class WorkerProcess:
             )
 
     def _edit(self, work: pipes.Work) -> pipes.Finished:
-        from engine.editing import Progress
+        from engine.editing import Keep, Progress
 
         from . import frames
 
@@ -129,20 +131,49 @@ class WorkerProcess:
             if self._stopped_job == work.job_id:
                 raise JobStopped
 
-        report(Progress("read", 0, 1, 0.0))
-        clip = frames.load([self._store.path(work.owner, name) for name in work.frames])
+        clip = frames.StoredClip(self._frames(work, report))
         report(Progress("load", 0, 1, 0.0))
-        result = self._loaded_editor(work).edit(clip, work.settings, report)
-        pictures = [(None, frame) for frame in result.frames]
-        pictures += [(word, mask) for word, masks in result.masks.items() for mask in masks]
         names: dict[str | None, list[str]] = {}
-        for index, (word, picture) in enumerate(pictures):
-            report(Progress("write", index, len(pictures), 1.0))
-            names.setdefault(word, []).append(self._store.put(work.owner, frames.encode(picture)))
+
+        def write(_start, edited, masks) -> None:
+            clock.enter("write")
+            for word, pictures in [(None, edited), *masks.items()]:
+                blobs = (self._store.put(work.owner, frames.encode(picture)) for picture in pictures)
+                names.setdefault(word, []).extend(blobs)
+
+        result = self._loaded_editor(work).edit(
+            clip,
+            work.settings,
+            report,
+            keep=Keep(self._home / "cache", self._home / "jobs" / work.owner / work.job_id),
+            write=write,
+            memory_share=work.memory_share,
+        )
         clock.enter(None)
         return pipes.Finished(
             job_id=work.job_id, frames=names.pop(None), masks=names, notes=result.notes, timings=clock.seconds
         )
+
+    def _frames(self, work: pipes.Work, report) -> list[Path]:
+        """The job's frames, each verified: one that the disk has damaged is dropped, so that it is asked for again."""
+        from engine.editing import Progress
+
+        paths = [self._store.path(work.owner, name) for name in work.frames]
+        for index, path in enumerate(paths):
+            report(Progress("read", index, len(paths), 0.0))
+            try:
+                with open(path, "rb") as file:
+                    whole = verified(file, path.name)
+            except OSError:
+                whole = False
+            if not whole:
+                self._store.remove(work.owner, path.name)
+                raise EditError(
+                    "frame-damaged",
+                    f"Frame {index + 1} was damaged or lost on the engine's disk.",
+                    "Edit the strip again, which sends it once more.",
+                )
+        return paths
 
     def _loaded_editor(self, work: pipes.Work):
         from engine.editing import Editor

@@ -89,10 +89,11 @@ def test_engine_wheel_is_whole(zips):
     for folder in ("engine", "protocol"):
         for path in (ROOT / folder).rglob("*.py"):
             assert path.relative_to(ROOT).as_posix() in inside
-    # The built-in model is the wheel's package data.
-    for path in (ROOT / "engine" / "models" / "builtin").rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
-            assert path.relative_to(ROOT).as_posix() in inside
+    # The built-in model, and what single files need, are the wheel's package data.
+    for folder in ("builtin", "families"):
+        for path in (ROOT / "engine" / "models" / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert path.relative_to(ROOT).as_posix() in inside
     assert {name.split("/")[0] for name in inside} == {"engine", "protocol", name_of_metadata(inside)}
     metadata = wheel.read(f"{name_of_metadata(inside)}/METADATA").decode()
     assert "\nName: fatezero-vse-engine\n" in metadata

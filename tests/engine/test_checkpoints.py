@@ -2,13 +2,15 @@
 
 import json
 import pickle
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from engine.errors import EditError
 from engine.models.checkpoint import load
@@ -44,6 +46,21 @@ def test_weights_load_from_bin_files_that_hold_only_tensors(folder, model):
         assert torch.equal(ours, theirs)
 
 
+def test_half_precision_variants_load_where_there_is_nothing_else(folder, model):
+    for part, stem in (
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+        ("text_encoder", "model"),
+    ):
+        path = folder / part / f"{stem}.safetensors"
+        halves = {name: tensor.half() for name, tensor in load_file(path).items()}
+        save_file(halves, folder / part / f"{stem}.fp16.safetensors", {"format": "pt"})
+        path.unlink()
+    loaded = load(str(folder), torch.device("cpu"), torch.float32)
+    for ours, theirs in zip(loaded.unet.parameters(), model.unet.parameters()):
+        assert torch.equal(ours, theirs)
+
+
 class RunsCode:
     def __reduce__(self):
         return (Path.touch, (Path("pickle-was-run"),))
@@ -76,8 +93,6 @@ def test_an_incomplete_checkpoint_is_refused_by_the_missing_file(folder, name):
 
 
 def test_missing_tensors_are_refused(folder):
-    from safetensors.torch import save_file
-
     tensors = load_file(folder / UNET)
     del tensors["conv_in.weight"]
     save_file(tensors, folder / UNET)
@@ -86,30 +101,61 @@ def test_missing_tensors_are_refused(folder):
 
 def test_weights_of_another_shape_are_refused(folder):
     config = json.loads((folder / "unet/config.json").read_text())
-    (folder / "unet/config.json").write_text(json.dumps(config | {"cross_attention_dim": 48}))
+    (folder / "unet/config.json").write_text(json.dumps(config | {"block_out_channels": [16, 32, 64, 128]}))
     assert f"mine/{UNET} does not fit" in refusal(folder)
 
 
-def test_another_kind_of_model_is_refused(folder):
-    index = json.loads((folder / "model_index.json").read_text())
-    index["unet"] = ["diffusers", "SD3Transformer2DModel"]
-    (folder / "model_index.json").write_text(json.dumps(index))
-    assert "'SD3Transformer2DModel' as its unet" in refusal(folder)
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("model_index.json", {"unet": ["diffusers", "SD3Transformer2DModel"]}, "'SD3Transformer2DModel' as its unet"),
+        ("model_index.json", {"unet": None, "_class_name": "FluxPipeline"}, "'None' as its unet.*FluxPipeline"),
+        ("model_index.json", {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}, "Stable Diffusion XL"),
+        ("model_index.json", {"vae": ["diffusers", "AsymmetricAutoencoderKL"]}, "'AsymmetricAutoencoderKL' as its vae"),
+        ("unet/config.json", {"in_channels": 9}, "takes 9 channels.*made for inpainting"),
+        ("unet/config.json", {"addition_embed_type": "text_time"}, "Stable Diffusion XL"),
+        ("unet/config.json", {"time_cond_proj_dim": 256}, "as distilled models do"),
+        ("unet/config.json", {"num_class_embeds": 1000}, "a noise level or class"),
+        ("unet/config.json", {"mid_block_type": "UNetMidBlock2DSimpleCrossAttn"}, "'UNetMidBlock2DSimpleCrossAttn'"),
+        ("vae/config.json", {"_class_name": "AutoencoderTiny"}, "of the kind 'AutoencoderTiny'"),
+        ("vae/config.json", {"latent_channels": 16}, "has 16 channels.*Flux"),
+        ("vae/config.json", {"shift_factor": 0.1159}, "shifts its latents"),
+        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "leaves no signal at the last timestep"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "predicts 'sample'"),
+        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "neither noise nor"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "cosine"}, "cannot be sampled"),
+    ],
+)  # fmt: skip
+def test_another_kind_of_model_is_refused_by_its_configurations(folder, name, changes, words):
+    config = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(config | changes))
+    assert re.search(words, refusal(folder))
+
+
+def test_weights_in_pieces_are_refused(folder):
+    (folder / UNET).rename(folder / "unet/diffusion_pytorch_model-00001-of-00001.safetensors")
+    (folder / "unet/diffusion_pytorch_model.safetensors.index.json").write_text("{}")
+    assert "is stored in several pieces" in refusal(folder)
+
+
+def test_what_cannot_work_is_known_without_torch(folder):
+    """So the server, which never loads torch, can refuse a model before anything is uploaded."""
+    (folder / "unet/config.json").write_text("{}")
+    code = (
+        "import sys\nfrom engine.errors import EditError\nfrom engine.models.checks import check\n"
+        "from protocol.models import Model\ntry: check(Model(sys.argv[1]))\nexcept EditError as error: print(error)\n"
+        "assert not {'torch', 'diffusers', 'transformers', 'numpy'} & sys.modules.keys()"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, cwd=DATA.parents[1], capture_output=True, text=True)
+    assert done.returncode == 0 and "needs a text encoder of 1280 features" in done.stdout, done.stderr
 
 
 def test_no_folder_is_refused(tmp_path):
-    assert "There is no checkpoint folder" in refusal(tmp_path / "nothing")
+    assert "There is no checkpoint folder or file" in refusal(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"in_channels": 9}, "takes 9 channels"),
-        ({"cross_attention_dim": 48}, "more than one text encoder's 32 features"),
-        ({"sample_size": None}, "does not say the size of its pictures"),
-    ],
-)
-def test_models_of_another_make_are_refused(folder, changes, words):
+def test_a_checkpoint_that_does_not_say_its_pictures_size_is_refused(folder):
     config = json.loads((folder / "unet/config.json").read_text())
-    UNet2DConditionModel.from_config(config | changes).save_pretrained(folder / "unet")
-    assert words in refusal(folder)
+    (folder / "unet/config.json").write_text(json.dumps(config | {"sample_size": None}))
+    assert "does not say the size of its pictures" in refusal(folder)

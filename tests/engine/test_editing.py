@@ -88,17 +88,17 @@ def test_an_exception_in_the_report_ends_the_edit_at_that_step(editor):
     editor.edit(clip(1), settings(steps=1))
 
 
-def test_a_clip_that_does_not_fit_is_refused_with_the_range_that_would(editor):
+def test_a_clip_that_must_be_whole_and_does_not_fit_is_refused_with_the_range_that_would(editor):
     endless = np.broadcast_to(np.zeros((1, 48, 64, 3), np.uint8), (10**7, 48, 64, 3))
-    with pytest.raises(EditError, match=r"need about .* GiB.* Edit at most \d+ frames at a time") as caught:
-        editor.edit(endless, settings())
+    with pytest.raises(EditError, match=r"take about .* GiB.* Edit at most \d+ frames at a time") as caught:
+        editor.edit(endless, settings(normalization="clip"))
     assert caught.value.code == "memory"
 
 
 def test_the_estimate_of_memory_is_above_what_is_used(editor):
     """Measured by the allocator's own count over one call with all rows."""
-    from engine.editing import bytes_per_frame
     from engine.fatezero.attention import EMPTY, SOURCE, TARGET, Call
+    from engine.memory import bytes_per_frame
 
     geometry = editor.geometry(clip(4))
     width, height = (side // editor.checkpoint.factor for side in geometry.padded)

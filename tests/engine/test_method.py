@@ -17,8 +17,9 @@ from engine.fatezero.attention import (
     SelfAttention,
     key_frames,
 )
+from engine.fatezero.frames import TemporalSettings
 from engine.fatezero.masks import soft_mask
-from engine.fatezero.method import Blend, EditPlan, TemporalSettings, edit, invert
+from engine.fatezero.method import Blend, EditPlan, Inversion, edit, invert
 from engine.fatezero.normalization import ClipGroupNorm
 from engine.fatezero.profile import Profile
 from engine.fatezero.schedule import Schedule
@@ -54,9 +55,7 @@ def test_cross_attention_is_edited_as_with_explicit_maps():
 @pytest.mark.parametrize("masked", [False, True])
 def test_self_attention_is_injected_as_with_explicit_maps(masked):
     mask = random(FRAMES, PIXELS) > 0
-    call = Call(
-        (SOURCE, TARGET), FRAMES, inject_self=True, mask=(lambda level: mask) if masked else None, keys=("mid",)
-    )
+    call = Call((SOURCE, TARGET), FRAMES, [[1, 1, 1]], inject_self=True, mask=(lambda level: mask) if masked else None)
     query, key, value = (random(6, HEADS, PIXELS, WIDTH) + offset for offset in range(3))
     out = SelfAttention(LAYER, [call]).attend(call, query, key, value)
     anchored = [1, 1, 1, 4, 4, 4]
@@ -111,12 +110,15 @@ def test_without_a_calls_wishes_the_unet_computes_what_it_did(model, unet, read,
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+MID_FRAME = TemporalSettings()
+
+
 class Edit:
     """A small edit on the tiny checkpoint, run whole or in parts."""
 
     steps = 5
 
-    def __init__(self, model, unet, read, embedding):
+    def __init__(self, model, unet, read, embedding, frames=3, side=16, temporal=MID_FRAME):
         self.unet = unet
         self.schedule = Schedule.from_config(model.scheduler_config, self.steps)
         self.source, self.target = read("a silver jeep on a road"), read("a red jeep on a road")
@@ -125,15 +127,24 @@ class Edit:
             "empty": embedding(read("")),
             "target": embedding(self.target),
         }
-        self.temporal = TemporalSettings()
-        self.latents = random(3, 4, 16, 16)
-        *_, self.inversion = invert(
-            unet, self.schedule, self.latents, self.source, self.embeddings["source"], self.temporal
-        )
+        self.temporal = temporal
+        self.latents = random(frames, 4, side, side)
+        self.inversion = self.invert()
 
-    def run(self, resume=None, **changes):
+    def invert(self, chunk=None, done=0) -> Inversion:
+        """The whole inversion, from its first step or after the first `done`."""
+        inversion = Inversion([self.latents])
+        if done:
+            inversion = Inversion(self.inversion.latents[: done + 1], self.inversion.maps[:done])
+        prompt = self.source, self.embeddings["source"]
+        for _ in invert(self.unet, self.schedule, inversion, *prompt, self.temporal, chunk):
+            pass
+        return inversion
+
+    def run(self, resume=None, inversion=None, chunk=None, **changes):
         plan = EditPlan(self.source, self.target, **({"self_window": (0.0, 0.8)} | changes))
-        return list(edit(self.unet, self.schedule, self.inversion, plan, self.embeddings, self.temporal, resume))
+        inversion = inversion or self.inversion
+        return list(edit(self.unet, self.schedule, inversion, plan, self.embeddings, self.temporal, resume, chunk))
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +157,96 @@ def test_an_edit_goes_on_from_any_step(small_edit):
     whole = small_edit.run(blend=blend)
     for k in range(len(whole) - 1):
         assert torch.equal(small_edit.run(resume=whole[k], blend=blend)[-1].latents, whole[-1].latents)
+
+
+def test_an_inversion_goes_on_from_any_step(small_edit):
+    whole = small_edit.inversion
+    for done in range(1, small_edit.steps + 1):
+        again = small_edit.invert(done=done)
+        assert len(again.latents) == len(whole.latents) and len(again.maps) == len(whole.maps)
+        assert all(map(torch.equal, again.latents, whole.latents)) and all(map(torch.equal, again.maps, whole.maps))
+
+
+class OneStepAtATime(list):
+    """Steps that may be asked for one at a time only, and are new tensors each time, as from a disk."""
+
+    def __getitem__(self, step):
+        assert isinstance(step, int)
+        return super().__getitem__(step).clone()
+
+    def __iter__(self):
+        raise AssertionError("all steps at once")
+
+
+def test_a_steps_maps_and_latents_are_all_that_is_read_at_once(small_edit):
+    inversion = Inversion(OneStepAtATime([small_edit.latents]), OneStepAtATime())
+    for _ in invert(
+        small_edit.unet, small_edit.schedule, inversion, small_edit.source, small_edit.embeddings["source"],
+        small_edit.temporal,
+    ):  # fmt: skip
+        pass
+    blend = Blend(("jeep",), ("jeep",), 0.4, latents=True)
+    assert torch.equal(
+        small_edit.run(blend=blend, inversion=inversion)[-1].latents, small_edit.run(blend=blend)[-1].latents
+    )
+
+
+@pytest.fixture(scope="module", params=[("mid",), ("first", "mid", "last")], ids="-".join)
+def longer_edit(request, model, unet, read, embedding):
+    return Edit(model, unet, read, embedding, frames=11, side=8, temporal=TemporalSettings(keys=request.param))
+
+
+def difference(actual, expected):
+    return float((actual - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 8, 11])
+def test_parts_of_a_clip_come_to_what_the_whole_comes_to(longer_edit, chunk):
+    whole = longer_edit.inversion
+    inversion = longer_edit.invert(chunk)
+    for kind in ("latents", "maps"):
+        assert all(
+            difference(*pair) <= 1e-5 for pair in zip(getattr(inversion, kind), getattr(whole, kind), strict=True)
+        )
+    for changes in (
+        dict(blend=Blend(("jeep",), ("jeep",), 0.4, latents=True), replace=True, word_weights={"red": 5.0}),
+        dict(blend=Blend(("jeep",), threshold=0.5), guidance=1.0),
+    ):
+        expected, actual = longer_edit.run(**changes), longer_edit.run(inversion=inversion, chunk=chunk, **changes)
+        for before, after in zip(expected, actual, strict=True):
+            assert difference(after.latents, before.latents) <= 1e-5
+            assert [mask.shape for mask in after.latent_masks] == [mask.shape for mask in before.latent_masks]
+            if before.target_maps is not None:
+                assert difference(after.target_maps, before.target_maps) <= 1e-5
+        if chunk == 11:
+            assert torch.equal(actual[-1].latents, expected[-1].latents), "one part is the whole"
+
+
+def test_each_frame_is_computed_once_and_the_anchors_first():
+    temporal = TemporalSettings(keys=("last", "first", "last"))
+    assert temporal.parts(7, 3) == [[0, 1, 6], [2, 3, 4], [5]]
+    assert temporal.parts(7, 1) == [[0, 6], [1], [2], [3], [4], [5]]
+    assert TemporalSettings().parts(7, 3) == [[0, 1, 3], [2, 4, 5], [6]]
+    assert TemporalSettings().parts(7, None) == TemporalSettings().parts(7, 7) == [[0, 1, 2, 3, 4, 5, 6]]
+    assert TemporalSettings().parts(1, 3) == [[0]]
+
+
+@pytest.mark.parametrize("temporal", [TemporalSettings(("-1", "first")), TemporalSettings(pooled_norm=True)])
+def test_a_clip_whose_frames_meet_outside_the_anchors_stays_whole(model, unet, read, embedding, temporal):
+    edit_of_it = Edit(model, unet, read, embedding, temporal=temporal)
+    assert temporal.needs_whole_clip and temporal.parts(3, 1) == [[0, 1, 2]]
+    assert all(map(torch.equal, edit_of_it.invert(chunk=1).latents, edit_of_it.inversion.latents))
+
+
+def test_between_the_parts_of_a_step_its_share_is_told(small_edit):
+    shares = []
+    inversion = Inversion([small_edit.latents])
+    loop = invert(
+        small_edit.unet, small_edit.schedule, inversion, small_edit.source, small_edit.embeddings["source"],
+        small_edit.temporal, 1, shares.append,
+    )  # fmt: skip
+    next(loop)
+    assert shares == [1 / 3, 2 / 3]
 
 
 def test_a_mask_of_everything_is_the_edits_own_attention(small_edit):
@@ -166,6 +267,6 @@ def test_half_precision_comes_near(model, read, embedding, small_edit, dtype):
     cross = EditPlan(small_edit.source, small_edit.target).cross_edits(5, torch.empty(0, dtype=dtype))[0]
     outputs = []
     for net, edit_of in ((small_edit.unet, CrossEdit(cross.take.float(), cross.keep.float())), (unet, cross)):
-        call = Call((SOURCE, EMPTY, TARGET), 3, keys=("mid",), cross=edit_of, inject_self=True, gather=TARGET)
+        call = Call((SOURCE, EMPTY, TARGET), 3, [[1, 1, 1]], cross=edit_of, inject_self=True, gather=TARGET)
         outputs.append(net([x] * 3, 500, [small_edit.embeddings[row] for row in call.rows], call)[-1].float())
     assert float((outputs[0] - outputs[1]).norm() / outputs[0].norm()) < (0.05 if dtype is torch.bfloat16 else 0.01)

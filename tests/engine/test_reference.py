@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from engine.fatezero.profile import level_sizes
 from engine.verify import verify
+from tests.engine.families import make_tuned
 
 DATA = Path(__file__).parents[1] / "data"
 ZERO_SHOT = ["reconstruct", "attribute_blend", "style_refine", "shape_replace_latent_blend"]
@@ -21,6 +22,13 @@ def test_case_is_reproduced_and_next_to_nothing_is_held_for_attention(name):
     assert result.edited_relative_error < 1e-3
     assert result.mask_disagreement <= 0.01
     assert 0 < result.attention_bytes < 0.01 * bytes_of_all_maps(case)
+
+
+def test_the_tuned_checkpoint_is_reproduced_in_its_published_layout(tmp_path):
+    result = verify(DATA / "cases" / "shape_tuned_temporal.safetensors", make_tuned(tmp_path / "tuned"))
+    assert result.inversion_max_abs_error < 1e-4
+    assert result.edited_relative_error < 1e-3
+    assert result.mask_disagreement <= 0.01
 
 
 def bytes_of_all_maps(case: Path) -> int:

@@ -1,5 +1,6 @@
 """Checkpoints by name."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import pytest
 
 from protocol import models
 from protocol.errors import ProtocolError
+from protocol.models import Model
 
 
 def test_a_registered_folder_is_found_by_its_name(tmp_path):
     home, folder = tmp_path / "home", tmp_path / "my models" / "stable diffusion"
     name = models.register(home, folder)
     assert name.startswith("stable-diffusion-") and "/" not in name
-    assert models.resolve(home, name) == str(folder)
+    assert models.resolve(home, name) == Model(str(folder))
     assert models.register(home, folder) == name
     assert models.known(home) == ["builtin", name]
     assert stat.S_IMODE((home / models.FILE_NAME).stat().st_mode) == 0o600
@@ -22,15 +24,46 @@ def test_a_registered_folder_is_found_by_its_name(tmp_path):
 def test_folders_of_one_name_are_told_apart(tmp_path):
     first, second = (models.register(tmp_path, Path(place) / "unet") for place in ("/a", "/b"))
     assert first != second
-    assert {models.resolve(tmp_path, name) for name in (first, second)} == {str(Path("/a/unet")), str(Path("/b/unet"))}
+    found = {models.resolve(tmp_path, name).path for name in (first, second)}
+    assert found == {str(Path("/a/unet")), str(Path("/b/unet"))}
 
 
-@pytest.mark.parametrize("damage", [None, b"", b"{", b"[1]"])
+def test_a_model_with_additions_is_another_model(tmp_path):
+    plain = models.register(tmp_path, Path("/a/sd"))
+    model = Model("/a/sd", vae="/a/vae", loras=(("/a/style.safetensors", 0.7),))
+    name = models.add(tmp_path, model)
+    assert name != plain and models.resolve(tmp_path, name) == model
+    assert models.add(tmp_path, model, "styled") == "styled"
+    assert models.known(tmp_path) == ["builtin", plain, name, "styled"]
+    models.remove(tmp_path, name)
+    assert models.known(tmp_path) == ["builtin", plain, "styled"]
+
+
+def test_a_name_means_one_model(tmp_path):
+    models.add(tmp_path, Model("/a"), "mine")
+    models.add(tmp_path, Model("/a"), "mine")
+    for taken in ("mine", "builtin"):
+        with pytest.raises(ProtocolError, match=f"Another model is called '{taken}'"):
+            models.add(tmp_path, Model("/b"), taken)
+    with pytest.raises(ProtocolError, match="cannot be called '../x'"):
+        models.add(tmp_path, Model("/b"), "../x")
+    with pytest.raises(ProtocolError, match="knows no model 'other'"):
+        models.remove(tmp_path, "other")
+
+
+def test_what_earlier_versions_wrote_is_read(tmp_path):
+    (tmp_path / models.FILE_NAME).write_text(json.dumps({"old": "/a/b"}))
+    assert models.resolve(tmp_path, "old") == Model("/a/b")
+    models.register(tmp_path, Path("/c"))
+    assert models.resolve(tmp_path, "old") == Model("/a/b")
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"{", b"[1]", b'{"a": 1}', b'{"a": {"vae": "/b"}}'])
 def test_what_is_not_registered_is_refused(tmp_path, damage):
     if damage is not None:
         (tmp_path / models.FILE_NAME).write_bytes(damage)
-    assert models.resolve(tmp_path, "builtin") == "builtin"
+    assert models.resolve(tmp_path, "builtin") == Model("builtin")
     with pytest.raises(ProtocolError, match="knows no model '/etc'"):
         models.resolve(tmp_path, "/etc")
     name = models.register(tmp_path, Path("/a/b"))
-    assert models.resolve(tmp_path, name) == str(Path("/a/b"))
+    assert models.resolve(tmp_path, name) == Model(str(Path("/a/b")))

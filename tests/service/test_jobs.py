@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -308,6 +311,26 @@ def test_a_bad_frame_is_named(connection, settings, clip, spoil, code):
     status = finished(connection, f"bad-{code}-{spoil.__name__}")
     assert (status.state, status.error.code) == ("failed", code)
     assert "Frame 2" in status.error.sentence and status.error.remedy
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"spoilt"), Path.unlink], ids=["damaged", "lost"])
+def test_a_frame_that_the_engines_disk_has_spoilt_is_sent_again(connection, shared_engine, settings, clip, spoil):
+    frames = clip(2, seed=7)
+    blobs = [hashlib.sha256(path.read_bytes()).hexdigest() for path in frames]
+    connection.submit("blocks-spoilt", settings(steps=999), frames)
+    connection.submit("spoilt", settings(), frames)
+    spoil(shared_engine.home / "blobs" / "local" / blobs[1])
+    connection.cancel("blocks-spoilt")
+    status = finished(connection, "spoilt")
+    assert (status.state, status.error.code) == ("failed", "frame-damaged")
+    assert "Frame 2" in status.error.sentence and status.error.remedy
+    sent = []
+    connection.forget("spoilt")
+    connection.submit("spoilt", settings(), frames, on_sent=lambda *now: sent.append(now))
+    assert sent[0] == (1, 2), "only the spoilt one is asked for"
+    assert finished(connection, "spoilt").state == "done"
+    connection.forget("spoilt")
+    connection.forget("blocks-spoilt")
 
 
 def test_greys_and_palettes_are_taken(connection, settings, tmp_path):

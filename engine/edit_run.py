@@ -1,0 +1,223 @@
+"""One edit from its frames to its frames, in chunks, and after every step in a state that it can go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from protocol.settings import EditSettings
+
+from .clips import Clip
+from .errors import EditError
+from .fatezero.method import EditPlan, Inversion, edit, invert
+from .fatezero.schedule import Schedule
+from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
+from .memory import Budget, attempt
+from .models.text import read_prompt
+from .plans import notes_on, notes_on_profile, temporal_settings
+from .progress import ReportProgress, Ticker
+
+if TYPE_CHECKING:
+    from .editing import Editor
+
+T = TypeVar("T")
+
+Write = Callable[[int, np.ndarray, dict[str, np.ndarray]], None]
+"""Takes edited frames in their order as they are made: the number of the first, from 0; (n, H, W, C) uint8 like the
+source's; and for each mask word (n, H, W) uint8."""
+
+
+class EditRun:
+    """An edit that is under way. Of a clip it holds the latents of a step, never all pixels; without `keep` also the
+    inversion."""
+
+    def __init__(
+        self,
+        editor: Editor,
+        clip: Clip,
+        settings: EditSettings,
+        schedule: Schedule,
+        plan: EditPlan,
+        report: ReportProgress,
+        write: Write,
+        keep: Keep | None,
+        memory_share: float,
+    ):
+        self._editor, self._clip, self._settings, self._plan, self._write = editor, clip, settings, plan, write
+        self._schedule, self._steps, self._frames = schedule, schedule.steps, clip.shape[0]
+        self._ticker = Ticker(report, {"encode": 1.0, "invert": self._steps, "edit": 3.0 * self._steps, "decode": 2.0})
+        self._geometry = editor.geometry(clip)
+        self._temporal = temporal_settings(editor.checkpoint.profile, settings)
+        self._device = editor.unet.device
+
+        budget = Budget(editor.checkpoint, self._geometry, self._device, memory_share)
+        if self._temporal.needs_whole_clip:
+            budget.check_whole(self._frames)
+        self._inversion, self._kept, self._state, begun_with = Inversion(latents=[]), None, None, None
+        if keep:
+            key = self._inversion_key(keep)
+            self._inversion = KeptInversion(keep, key)
+            self._kept = KeptState(keep, key_of(settings=msgspec.to_builtins(settings), inversion=key))
+            begun_with, self._state = self._kept.read()
+        self._chunk = budget.chunk(self._frames, len(self._temporal.anchors(self._frames)), begun_with)
+        self._notes = notes_on(plan) + notes_on_profile(editor.checkpoint.profile, settings)
+        if self._temporal.needs_whole_clip and self._frames > self._chunk:
+            self._notes.append(_whole_clip_note(self._frames, settings))
+            self._chunk = self._frames
+        self._embeddings = {
+            "source": editor.embedding(plan.source),
+            "empty": editor.embedding(read_prompt(editor.checkpoint, "")),
+            "target": editor.embedding(plan.target),
+        }
+
+    def run(self) -> list[str]:
+        """Do what is not done yet, and return what was done otherwise than asked. To be called once."""
+        try:
+            self._run()
+            return self._notes
+        finally:  # the traceback of an exception may hold this object, which shall not hold tensors then
+            self._inversion = self._state = self._embeddings = self._schedule = None
+
+    def _run(self) -> None:
+        if self._kept:
+            self._kept.write(self._chunk, self._state)
+        lost_before = False
+        while True:
+            try:
+                if self._edited < self._steps:
+                    self._invert()
+                    self._fitting(self._edit)
+                maps = self._mean_maps()
+                break
+            except StepLost as lost:
+                if lost_before:
+                    raise EditError(
+                        "cannot-read",
+                        f"What the engine kept of the inversion was damaged twice ({lost}).",
+                        "Check the disk that holds the engine's folder.",
+                    ) from lost
+                lost_before = True
+            self._inversion.level()
+        self._decode(maps)
+
+    @property
+    def _edited(self) -> int:
+        """Steps that are done."""
+        return self._state.step + 1 if self._state else 0
+
+    def _invert(self) -> None:
+        """Complete the inversion from the last step of it that can be read."""
+        while self._inversion.steps < self._steps:
+            try:
+                if not len(self._inversion.latents):
+                    parts = [latents for _, latents in self._autoencoded("encode", self._encode)]
+                    self._inversion.latents.append(torch.cat(parts))
+                self._fitting(self._invert_on)
+            except StepLost:
+                self._inversion.level()
+
+    def _encode(self, part: slice) -> Tensor:
+        return self._editor.encode(self._geometry.to_model(self._clip[part][..., :3])).cpu()
+
+    def _invert_on(self) -> bool:
+        def told(share: float = 0.0) -> None:
+            self._ticker.say("invert", self._inversion.steps + share, self._steps)
+
+        told()
+        source = self._plan.source, self._embeddings["source"]
+        for _ in invert(self._editor.unet, self._schedule, self._inversion, *source, self._temporal, self._chunk, told):
+            told()
+        return True
+
+    def _edit(self) -> bool:
+        def told(share: float = 0.0) -> None:
+            self._ticker.say("edit", self._edited + share, self._steps)
+
+        told()
+        what = self._inversion, self._plan, self._embeddings, self._temporal
+        for state in edit(self._editor.unet, self._schedule, *what, self._state, self._chunk, told):
+            self._state = state
+            if self._kept:
+                self._kept.write(self._chunk, state)
+            told()
+        return True
+
+    def _mean_maps(self) -> Tensor | None:
+        """(F, pixels, tokens): the source's averaged cross-attention, mean over all steps; None where no mask is wanted."""
+        if not self._settings.mask_words:
+            return None
+        self._invert()
+        return sum(self._inversion.maps[step] for step in range(self._steps)) / self._steps
+
+    def _decode(self, maps: Tensor | None) -> None:
+        for part, frames in self._autoencoded("decode", self._decode_part):
+            masks = {}
+            if maps is not None:
+                words, source = self._settings.mask_words, self._plan.source
+                masks = self._editor.word_masks(words, source, maps[part], self._state.latents, self._geometry)
+            if self._clip.shape[-1] == 4:
+                frames = np.concatenate([frames, self._clip[part][..., 3:]], axis=-1)
+            self._write(part.start, frames, masks)
+
+    def _decode_part(self, part: slice) -> np.ndarray:
+        return self._geometry.to_frames(self._editor.decode(self._state.latents[part]))
+
+    def _autoencoded(self, stage: str, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
+        """What `work` makes of each few frames in their order; of fewer, once memory has run out."""
+        size, start = self._editor.autoencoded_at_once(self._geometry), 0
+        while start < self._frames:
+            self._ticker.say(stage, start, self._frames)
+            part = slice(start, min(start + size, self._frames))
+            done = attempt(self._device, work, part)
+            if done is not None:
+                yield part, done
+                start = part.stop
+            elif size > 1:
+                size //= 2
+            else:
+                raise _one_is_too_large(self._geometry.padded)
+        self._ticker.say(stage, self._frames, self._frames)
+
+    def _fitting(self, work: Callable[[], bool]) -> None:
+        """Do `work`, which goes on from the last step, with half as many frames at once whenever memory runs out."""
+        while not attempt(self._device, work):
+            if self._temporal.needs_whole_clip and self._frames > 1:
+                raise EditError(
+                    "memory", f"{self._frames} frames did not fit in the device's memory.", "Edit a shorter range."
+                )
+            if self._chunk == 1:
+                raise _one_is_too_large(self._geometry.padded)
+            self._chunk //= 2
+
+    def _inversion_key(self, keep: Keep) -> str:
+        """A name for all that decides the inversion, and nothing else."""
+        return key_of(
+            checkpoint=self._editor.checkpoint.files.digest(keep.digests),
+            dtype=str(self._editor.unet.dtype),
+            device=self._device.type,
+            clip=self._clip.digest,
+            geometry=asdict(self._geometry),
+            source=self._plan.source.tokens,
+            steps=self._steps,
+            temporal=asdict(self._temporal),
+            scheduler=dict(self._editor.checkpoint.scheduler_config),
+        )
+
+
+def _whole_clip_note(frames: int, settings: EditSettings) -> str:
+    reason = "normalisation over the clip" if settings.normalization == "clip" else "keys of neighbouring frames"
+    return f"All {frames} frames were computed together, as {reason} needs them; memory grows with the clip's length."
+
+
+def _one_is_too_large(size: tuple[int, int]) -> EditError:
+    return EditError(
+        "memory",
+        f"Not one frame at {size[0]} x {size[1]} fits in the device's memory.",
+        "Close other programs, or use half precision or a smaller checkpoint.",
+    )

@@ -1,0 +1,78 @@
+"""How frames see each other, and with it how a clip may be parted into several calls of the UNet (section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .attention import FIXED_KEYS, Call, key_frames
+
+
+@dataclass(frozen=True)
+class TemporalSettings:
+    """How frames see each other; inversion and editing must agree in it."""
+
+    keys: tuple[str, ...] = ("mid",)
+    """Spatial-temporal self-attention's frames for keys and values (section 3.4)."""
+    pooled_norm: bool = False
+    """Group normalisation over the clip, as the authors ran it, instead of each frame."""
+    temporal_layers: bool = False
+    """Whether the checkpoint has layers that see all frames of a row (`temporal`)."""
+
+    @property
+    def needs_whole_clip(self) -> bool:
+        """Whether all frames must go through the UNet together; otherwise they meet in the anchor frames only."""
+        return self.temporal_layers or self.pooled_norm or any(key not in FIXED_KEYS for key in self.keys)
+
+    def anchors(self, frames: int) -> list[int]:
+        """The frames that serve all others, of a clip that need not be whole."""
+        return sorted({chosen[0] for chosen in key_frames(self.keys, frames)})
+
+    def parts(self, frames: int, size: int | None) -> list[list[int]]:
+        """The frames of each call of a step: all of them, or parts of `size`, the first of which holds the anchors."""
+        if size is None or size >= frames or self.needs_whole_clip:
+            return [list(range(frames))]
+        anchors = self.anchors(frames)
+        others = sorted(set(range(frames)).difference(anchors))
+        beside = max(0, size - len(anchors))
+        return [
+            sorted(anchors + others[:beside]),
+            *(others[start : start + size] for start in range(beside, len(others), size)),
+        ]
+
+
+Between = Callable[[float], None]
+"""Told between the calls of one step which share of the step's frames is done; an exception in it ends the step."""
+
+
+def calls(
+    temporal: TemporalSettings, rows: tuple[str, ...], frames: int, size: int | None, between: Between
+) -> Iterator[tuple[Tensor, Call]]:
+    """One step's calls of the UNet, each with the indices of its frames: the same outputs for any `size` of the parts.
+
+    The first call leaves the anchor frames' keys and values to the others, so that no frame is computed twice.
+    """
+    parts = temporal.parts(frames, size)
+    place = {frame: index for index, frame in enumerate(parts[0])}
+    keys = [[place[chosen[frame]] for frame in parts[0]] for chosen in key_frames(temporal.keys, frames)]
+    anchors = {} if len(parts) > 1 else None
+    done = 0
+    for part in parts:
+        if done:
+            between(done / frames)
+        yield (
+            torch.tensor(part),
+            Call(rows, len(part), keys=() if done else keys, anchors=anchors, pooled_norm=temporal.pooled_norm),
+        )
+        done += len(part)
+
+
+def put(whole: Tensor | None, part: Tensor, values: Tensor, like: Tensor) -> Tensor:
+    """`values` of the frames `part` put in their places in `whole`, which is made on the device of `like` (F, ...)."""
+    if whole is None:
+        whole = torch.empty(len(like), *values.shape[1:], dtype=values.dtype, device=like.device)
+    whole[part] = values.to(whole.device)
+    return whole
