@@ -12,8 +12,9 @@ CHUNK_BYTES = 256 * KIB
 """Of a blob, carried by one message."""
 MAX_BUFFERS = 1
 """Raw buffers behind one header."""
-MAX_PART_BYTES = MAX_HEADER_BYTES
-"""Of one part of a ZeroMQ message; libzmq drops the connection of a peer that announces more."""
+MAX_PART_BYTES = MAX_HEADER_BYTES + KIB
+"""Of one part of a ZeroMQ message, with the few bytes that CURVE adds to it; libzmq drops the connection of a peer that
+announces more."""
 MAX_SETTINGS_BYTES = 64 * KIB
 """Of a job's settings, encoded: prompts and words together."""
 MAX_BLOB_BYTES = 128 * MIB
