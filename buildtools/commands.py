@@ -84,6 +84,7 @@ def command_line() -> argparse.ArgumentParser:
     service = command("service", run_service, "Measure the service: kills, pings, memory, wire.", passes_on=True)
     needs_engine(service)
     needs_host(command("extension", run_extension, "Build and validate the extension's zips; writes output/extension."))
+    needs_engine(command("protocol", run_protocol, "Write protocol/README.md, the reference of the protocol."))
     command("lint", run_lint, "Check the code's style.")
     command("clean", run_clean, "Remove .build and output.")
     return parser
@@ -104,6 +105,12 @@ def run_verify(options: argparse.Namespace, extra: list[str]) -> int:
 
 def run_service(options: argparse.Namespace, extra: list[str]) -> int:
     return subprocess.run([environments.engine(options.cpu), "-m", "benchmarks.service", *extra], cwd=ROOT).returncode
+
+
+def run_protocol(options: argparse.Namespace, extra: list[str]) -> int:
+    return subprocess.run(
+        [environments.engine(options.cpu), "-m", "buildtools.protocol_reference"], cwd=ROOT
+    ).returncode
 
 
 def run_world(options: argparse.Namespace, extra: list[str]) -> int:

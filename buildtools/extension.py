@@ -31,6 +31,7 @@ PLATFORMS = {
 }
 
 NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+CODE_ONLY = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.md")
 
 
 def build(tool: list, python: Path, output: Path) -> list[Path]:
@@ -99,7 +100,7 @@ def build_engine_wheel(python: Path) -> Path:
 def fill_stage(stage: Path, wheels: list[Path], engine_wheel: Path) -> None:
     """Lay out the extension's source folder as it goes into the zips."""
     shutil.copytree(ROOT / "blender_addon", stage, ignore=NOT_SHIPPED)
-    shutil.copytree(ROOT / "protocol", stage / "protocol", ignore=NOT_SHIPPED)
+    shutil.copytree(ROOT / "protocol", stage / "protocol", ignore=CODE_ONLY)
     shutil.copy(ROOT / "LICENSE", stage)
     for folder, paths in (
         ("wheels", wheels),

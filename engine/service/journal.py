@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -77,10 +77,13 @@ class Journal:
                     "journal-newer", f"The journal {path} was written by a newer engine.", "Update this engine."
                 )
             schema = _FROM_VERSION_1 if version == 1 else _SCHEMA
-            self._database.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            self._database.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION};")
             if version == 1:
                 self._note_all_blobs()
+            self._database.execute("COMMIT")
         except sqlite3.Error as error:
+            with suppress(AttributeError):  # it was not even opened
+                self._database.close()
             raise EditError(
                 "journal-damaged",
                 f"The journal {path} cannot be used ({error}).",
@@ -199,10 +202,10 @@ class Journal:
         )
 
     def _note_all_blobs(self) -> None:
-        for number, job_id, work, status in self._database.execute("SELECT number, job_id, work, status FROM jobs"):
-            known = _readable(job_id, status)
+        for number, job_id, status in self._database.execute("SELECT number, job_id, status FROM jobs").fetchall():
+            known, work = _readable(job_id, status), self.work(LOCAL, job_id)
             results = [*known.frames, *(name for names in known.masks.values() for name in names)]
-            self._note_blobs(LOCAL, number, [*_work(work).frames, *results])
+            self._note_blobs(LOCAL, number, [*(work.frames if work else []), *results])
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:

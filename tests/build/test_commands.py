@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_help_names_every_command():
     result = subprocess.run([sys.executable, "build.py", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0
-    for name in ("demo", "test", "extension", "verify", "lint", "clean"):
+    for name in ("demo", "test", "extension", "verify", "service", "protocol", "lint", "clean"):
         assert re.search(rf"^    {name}\b", result.stdout, re.MULTILINE)
 
 

@@ -77,6 +77,7 @@ def test_zip_has_addon_protocol_and_engine(zips, name):
             assert prefix + path.relative_to(ROOT / folder).as_posix() in names
     assert "LICENSE" in names
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
+    assert "protocol/README.md" not in names
     requirements = zips[name].read("requirements/engine.txt")
     assert requirements == (ROOT / "requirements" / "engine.txt").read_bytes()
 

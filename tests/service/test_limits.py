@@ -101,12 +101,12 @@ def test_what_waits_for_all_clients_together_is_bounded(start_engine, tmp_path):
         assert late.read(BLOB).code == "no-such-blob"
 
 
-def test_the_largest_header_and_the_largest_chunk_pass(shared_engine):
+def test_the_largest_header_and_the_largest_chunk_pass(start_engine):
     ping = {"type": "ping", "request": 3, "padding": bytes(2**16)}
     room = limits.MAX_HEADER_BYTES - len(wire.MAGIC) - 1 - len(msgspec.msgpack.encode(ping))
     header = wire.MAGIC + b"\x01" + msgspec.msgpack.encode(ping | {"padding": bytes(2**16 + room)})
     assert len(header) == limits.MAX_HEADER_BYTES
-    with Raw(shared_engine.endpoint) as raw:
+    with Raw(start_engine().endpoint) as raw:
         assert raw.ask(header) == messages.Pong(request=3)
         chunk = bytes(limits.CHUNK_BYTES)
         first = raw.ask(*wire.pack(messages.Upload(blob=BLOB, size=2 * len(chunk), offset=0), chunk))
