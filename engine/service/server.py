@@ -106,7 +106,8 @@ class Server:
                 pid=os.getpid(),
                 engine=engine.__version__,
             )
-            self._memory = psutil.Process().memory_info().rss
+            self._process = psutil.Process()
+            self._memory = self._resident()
             thread = threading.Thread(target=self._desk.run, name="desk")
             thread.start()
             undo.callback(thread.join)
@@ -161,10 +162,17 @@ class Server:
         if alone and (self._ends == "at-once" or (self._ends == "after-queue" and self._desk.idle)):
             log.info("nobody is connected any more: the engine ends", extra={"when_alone": self._ends})
             self.stop()
-        if psutil.Process().memory_info().rss - self._memory > MAX_GROWTH_BYTES:
+        if self._resident() - self._memory > MAX_GROWTH_BYTES:
             log.error("the server's memory grew beyond its limit: all connections are cut")
             self._gateway.reset()
-            self._memory = psutil.Process().memory_info().rss
+            self._memory = self._resident()
+
+    def _resident(self) -> int:
+        """Bytes of memory that this process takes; 0 where the system has no descriptor left to look with."""
+        try:
+            return self._process.memory_info().rss
+        except OSError:
+            return 0
 
     def _set_lifetime(self, ends: Ends) -> None:
         self._ends = ends
