@@ -153,9 +153,8 @@ def check(scene: bpy.types.Scene, strip) -> None:
 
 
 def check_size(scene: bpy.types.Scene, count: int) -> None:
-    """Raise `Trouble` where the engine would not take so many frames of the project's size."""
+    """Raise `Trouble` where the engine would not take so many frames, or frames of the project's size."""
     width, height = scene.render.resolution_x, scene.render.resolution_y
-    most = min(limits.MAX_FRAMES, limits.MAX_CLIP_BYTES // (width * height * 4))
     if max(width, height) > limits.MAX_FRAME_SIDE:
         raise Trouble(
             "The project is {width} x {height} pixels; the engine takes at most {side} on a side.",
@@ -164,12 +163,12 @@ def check_size(scene: bpy.types.Scene, count: int) -> None:
             height=height,
             side=limits.MAX_FRAME_SIDE,
         )
-    if count > most:
+    if count > limits.MAX_FRAMES:
         raise Trouble(
-            "The strip has {count} frames; at this resolution the engine takes at most {most}.",
+            "The strip has {count} frames; the engine takes at most {most} at a time.",
             "Split the strip and edit a shorter part of it.",
             count=count,
-            most=most,
+            most=limits.MAX_FRAMES,
         )
 
 
