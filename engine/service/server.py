@@ -106,8 +106,7 @@ class Server:
                 pid=os.getpid(),
                 engine=engine.__version__,
             )
-            self._process = psutil.Process()
-            self._memory = self._resident()
+            self._memory = _memory(0)
             thread = threading.Thread(target=self._desk.run, name="desk")
             thread.start()
             undo.callback(thread.join)
@@ -162,17 +161,10 @@ class Server:
         if alone and (self._ends == "at-once" or (self._ends == "after-queue" and self._desk.idle)):
             log.info("nobody is connected any more: the engine ends", extra={"when_alone": self._ends})
             self.stop()
-        if self._resident() - self._memory > MAX_GROWTH_BYTES:
+        if _memory(self._memory) - self._memory > MAX_GROWTH_BYTES:
             log.error("the server's memory grew beyond its limit: all connections are cut")
             self._gateway.reset()
-            self._memory = self._resident()
-
-    def _resident(self) -> int:
-        """Bytes of memory that this process takes; 0 where the system has no descriptor left to look with."""
-        try:
-            return self._process.memory_info().rss
-        except OSError:
-            return 0
+            self._memory = _memory(self._memory)
 
     def _set_lifetime(self, ends: Ends) -> None:
         self._ends = ends
@@ -184,6 +176,14 @@ class Server:
         worker = Worker(self._home, self._options.worker, self._inbox.post)
         log.info("worker started", extra={"worker": worker.pid})
         return worker
+
+
+def _memory(unknown: int) -> int:
+    """Bytes of memory that this process takes, or `unknown` while it has no descriptor left to look at that."""
+    try:
+        return psutil.Process().memory_info().rss
+    except (OSError, psutil.Error):
+        return unknown
 
 
 def _loopback(address: str) -> bool:

@@ -150,7 +150,7 @@ class Tap:
     def say_again(self, count: int | None = None) -> bytes:
         """Send what was heard, or its beginning, to the engine over a connection of its own; what it says to that."""
         with self._dial() as line:
-            line.settimeout(2)
+            line.settimeout(1)
             answer = b""
             with contextlib.suppress(OSError):
                 line.sendall(bytes(self.heard[:count]))
