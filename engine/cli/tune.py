@@ -34,7 +34,9 @@ def _tune(options: argparse.Namespace) -> None:
     settings = TuneSettings(options.prompt, **{name: value for name, value in given.items() if value is not None})
     home = endpoint.default_home()
     model = models.resolve(home, options.model) if options.model in models.known(home) else options.model
-    with tqdm(total=settings.steps, bar_format="{n}/{total} |{bar}| {elapsed}<{remaining} {postfix}", leave=False) as bar:
+    with tqdm(
+        total=settings.steps, bar_format="{n}/{total} |{bar}| {elapsed}<{remaining} {postfix}", leave=False
+    ) as bar:
 
         def show(progress: TuneProgress) -> None:
             bar.set_postfix_str(f"loss {progress.loss:.4f}", refresh=False)
@@ -58,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("clip", type=Path, metavar="CLIP", help="a video file, or a folder of images")
     parser.add_argument("--prompt", required=True, help="what is in the clip, as its edits will say it")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the checkpoint goes: a new folder")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="where the checkpoint goes: a new folder"
+    )
     parser.add_argument(
         "--model",
         default=BUILTIN_MODEL,

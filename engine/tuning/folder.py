@@ -22,9 +22,7 @@ from ..models.files import SCHEDULER_FILE, read_json, weights_file, weights_name
 _INDEX = "model_index.json"
 
 
-def save_checkpoint(
-    folder: Path, model: Model, checkpoint: Checkpoint, state: Mapping[str, Tensor], rank: int
-) -> None:
+def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: Mapping[str, Tensor], rank: int) -> None:
     """Write `checkpoint`, which came from `model`, with the tuned UNet whose weights are `state`.
 
     Parts that tuning leaves alone are links to the image checkpoint's files where the file system has them, else copies.

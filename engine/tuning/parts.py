@@ -46,7 +46,5 @@ def add_fresh_parts(unet: UNet2DConditionModel, rank: int, seed: int) -> None:
 def trained_parameters(unet: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that are trained, by their names in the checkpoint, in the order of those."""
     return {
-        name: parameter
-        for name, parameter in sorted(unet.named_parameters())
-        if any(part in name for part in _TRAINED)
+        name: parameter for name, parameter in sorted(unet.named_parameters()) if any(part in name for part in _TRAINED)
     }

@@ -32,8 +32,9 @@ from .training import Training
 
 STATE_FOLDER = "tuning"
 """Beside the parts of the checkpoint that is being made, until it is complete."""
-KEPT_MAPS = 400
-"""Feature maps of the first level's width that a UNet keeps of each frame for its backward pass."""
+KEPT_MAPS, RECOMPUTED_MAPS = 500, 130
+"""Feature maps of the first level's width that Stable Diffusion's UNet holds of each frame in a backward pass: where it
+keeps what every layer took in (474 were counted), and where it keeps that of whole blocks (66) and computes one again."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,10 @@ def _tune(
     checkpoint.profile = tuned(checkpoint.profile, len(checkpoint.unet.config.block_out_channels))
     editor = Editor(checkpoint)
     geometry = editor.geometry(frames)
-    if _needs_checkpointing(checkpoint, geometry, len(clip)):
+    width, height = (side // checkpoint.factor for side in geometry.padded)
+    each = 4 * checkpoint.unet.config.block_out_channels[0] * width * height
+    fixed = 3 * sum(parameter.nbytes for parameter in trained.values())  # their gradients and AdamW's two moments
+    if needs_checkpointing(len(clip), each, free_memory(editor.unet.device) - fixed):
         checkpoint.unet.enable_gradient_checkpointing()
     prompt = read_prompt(checkpoint, settings.prompt)
     training = Training(
@@ -174,11 +178,23 @@ def _state_file(folder: Path, checkpoint: Checkpoint, clip: ArrayClip, settings:
     return path, key
 
 
-def _needs_checkpointing(checkpoint: Checkpoint, geometry: Geometry, frames: int) -> bool:
-    """Whether the backward pass shall compute layers again instead of keeping all of their inputs."""
-    width, height = (side // checkpoint.factor for side in geometry.padded)
-    kept = frames * KEPT_MAPS * checkpoint.unet.config.block_out_channels[0] * width * height * 4
-    return kept > free_memory(checkpoint.unet.device) * MARGIN
+def needs_checkpointing(frames: int, each: int, free: int) -> bool:
+    """Whether the backward pass must compute layers again instead of keeping all that they took in.
+
+    `each`: bytes of a feature map of one frame at the first level. EditError, naming how many frames would fit in `free`
+    bytes, where even that is not enough: a tuning sees all frames of its clip together.
+    """
+    fitting = int(free * MARGIN // (RECOMPUTED_MAPS * each))
+    if frames > fitting:
+        raise EditError(
+            "memory",
+            f"Tuning on {frames} frames would take about {frames * RECOMPUTED_MAPS * each / 2**30:.1f} GiB of memory, "
+            f"and {max(0, free) / 2**30:.1f} GiB are free.",
+            f"Tune on at most {fitting} frames, for example the first {fitting}."
+            if fitting > 0
+            else "Close other programs, or use a smaller checkpoint.",
+        )
+    return frames * KEPT_MAPS * each > free * MARGIN
 
 
 def _encode(editor: Editor, geometry: Geometry, clip: np.ndarray) -> Tensor:
