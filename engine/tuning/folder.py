@@ -30,7 +30,8 @@ def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: M
     """
     try:
         base = BUILTIN_FOLDER if model.path == BUILTIN else Path(model.path).expanduser()
-        _save_unet(folder / "unet", checkpoint, state, rank)
+        config = as_tuned_config(checkpoint.unet.config) | {"lora": rank}
+        _save(folder / "unet", "unet", _json(config), state)
         _save_rest(folder, model, checkpoint, base)
         classes = {"scheduler": "DDIMScheduler", "text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer"}
         index = {name: ["transformers" if name[0] == "t" else "diffusers", made] for name, made in classes.items()}
@@ -38,15 +39,16 @@ def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: M
         if base.is_dir():
             index = read_json(base, _INDEX)
         unet = ["video_diffusion.models.unet_3d_condition", TUNED_CLASSES[0]]
-        _write(folder / _INDEX, _json(index | {"unet": unet}))
+        _write(folder / _INDEX, _json(index | {"unet": unet}).encode())
     except OSError as error:
         raise cannot_keep(error, folder) from error
 
 
-def _save_unet(place: Path, checkpoint: Checkpoint, state: Mapping[str, Tensor], rank: int) -> None:
-    _write(place / "config.json", _json(as_tuned_config(checkpoint.unet.config) | {"lora": rank}))
+def _save(place: Path, part: str, config: str, state: Mapping[str, Tensor]) -> None:
+    """Write one part from memory."""
+    _write(place / "config.json", config.encode())
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    _write(place / weights_names("unet")[0], safetensors.torch.save(tensors))
+    _write(place / weights_names(part)[0], safetensors.torch.save(tensors, {"format": "pt"}))
 
 
 def _save_rest(folder: Path, model: Model, checkpoint: Checkpoint, base: Path) -> None:
@@ -59,16 +61,17 @@ def _save_rest(folder: Path, model: Model, checkpoint: Checkpoint, base: Path) -
     else:
         checkpoint.tokenizer.save_pretrained(folder / "tokenizer")
         checkpoint.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
-        _write(folder / SCHEDULER_FILE, _json(checkpoint.scheduler_config))
+        _write(folder / SCHEDULER_FILE, _json(checkpoint.scheduler_config).encode())
     if base.is_dir() and not model.loras:
         _link(base / "text_encoder", folder / "text_encoder", weights_file(base / "text_encoder", "text_encoder"))
     else:
-        checkpoint.text_encoder.save_pretrained(folder / "text_encoder")
+        text_encoder = checkpoint.text_encoder
+        _save(folder / "text_encoder", "text_encoder", text_encoder.config.to_json_string(), text_encoder.state_dict())
     if base.is_dir() or model.vae:
         vae = autoencoder_folder(model) if model.vae else base / "vae"
         _link(vae, folder / "vae", weights_file(vae, "vae"))
     else:
-        checkpoint.vae.save_pretrained(folder / "vae")
+        _save(folder / "vae", "vae", checkpoint.vae.to_json_string(), checkpoint.vae.state_dict())
 
 
 def _link(source: Path, place: Path, *weights: Path) -> None:
@@ -93,5 +96,5 @@ def _write(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(dict(value), indent=2) + "\n").encode()
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(dict(value), indent=2) + "\n"

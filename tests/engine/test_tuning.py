@@ -229,9 +229,11 @@ def test_the_result_is_in_the_published_layout_and_edits(small_checkpoint, resul
     assert models.resolve(tmp_path / "home", name).path == str(result)
 
 
-def test_a_single_file_with_another_autoencoder_becomes_a_folder(small_checkpoint, tmp_path):
+@pytest.mark.parametrize("another_vae", [False, True])
+def test_a_single_file_becomes_a_folder(small_checkpoint, tmp_path, another_vae):
     save_file(single(modules("sd2"), "sd2"), tmp_path / "base.safetensors")
-    model = Model(str(tmp_path / "base.safetensors"), vae=str(small_checkpoint), prediction="v_prediction")
+    vae = str(small_checkpoint) if another_vae else ""
+    model = Model(str(tmp_path / "base.safetensors"), vae=vae, prediction="v_prediction")
     before = load(model, CPU, torch.float32)
     add_fresh_parts(before.unet, rank=4, seed=0)
     save_checkpoint(tmp_path / "out", model, before, before.unet.state_dict(), rank=4)
