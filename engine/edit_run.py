@@ -15,7 +15,8 @@ from protocol.settings import EditSettings
 
 from .clips import Clip
 from .errors import EditError
-from .fatezero.method import EditPlan, Inversion, edit, invert
+from .fatezero.background import edited_share, lay_over
+from .fatezero.method import EditPlan, Inversion, changing_masks, edit, invert
 from .fatezero.schedule import Schedule
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
 from .memory import Budget, attempt
@@ -149,21 +150,30 @@ class EditRun:
         return True
 
     def _mean_maps(self) -> Tensor | None:
-        """(F, pixels, tokens): the source's averaged cross-attention, mean over all steps; None where no mask is wanted."""
-        if not self._settings.mask_words:
+        """(F, pixels, tokens): the source's averaged cross-attention, mean over all steps; None where no mask needs it."""
+        if not self._settings.mask_words and not self._settings.keep_background:
             return None
         self._invert()
         return sum(self._inversion.maps[step] for step in range(self._steps)) / self._steps
 
     def _decode(self, maps: Tensor | None) -> None:
+        share = self._edited_share(maps) if self._settings.keep_background else None
         for part, frames in self._autoencoded("decode", self._decode_part):
             masks = {}
-            if maps is not None:
+            if self._settings.mask_words:
                 words, source = self._settings.mask_words, self._plan.source
                 masks = self._editor.word_masks(words, source, maps[part], self._state.latents, self._geometry)
+            if share is not None:
+                frames = lay_over(self._clip[part][..., :3], frames, self._geometry.to_masks(share[part]))
             if self._clip.shape[-1] == 4:
                 frames = np.concatenate([frames, self._clip[part][..., 3:]], axis=-1)
             self._write(part.start, frames, masks)
+
+    def _edited_share(self, maps: Tensor) -> Tensor:
+        """(F, rows, columns) in 0 to 1, on the grid of the masks: how much of the edit each place of the result takes."""
+        unet = self._editor.unet
+        sizes, level = unet.sizes(self._state.latents), unet.profile.mask_level
+        return edited_share(changing_masks(unet, self._plan, maps, self._state.target_maps, sizes, level))
 
     def _decode_part(self, part: slice) -> np.ndarray:
         return self._geometry.to_frames(self._editor.decode(self._state.latents[part]))
