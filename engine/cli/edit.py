@@ -135,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
         "--blend-latents", action="store_true", default=None, help="keep the source's latents outside that place"
     )
     fine.add_argument(
+        "--keep-background",
+        action="store_true",
+        default=None,
+        help="take the clip's own pixels, at full resolution, far outside that place",
+    )
+    fine.add_argument(
         "--keys",
         nargs="+",
         metavar="FRAME",
