@@ -180,6 +180,10 @@ class Demo:
             if not session.tick():
                 time.sleep(0.02)
             show(status(job, session))
+        session.stop_engine()  # it would end by itself, but only after its home is removed
+        while session.engine != "off":
+            session.tick()
+            time.sleep(0.02)
         session.close()
         if job.state != "done" or job.trouble:
             raise DemoError(f"The edit ended as {job.state}. {job.trouble or session.trouble or ''}")

@@ -1,40 +1,53 @@
-"""Talking to the engine, in a thread of its own that never touches bpy.
+"""Talking to an engine, in a thread of its own that never touches bpy.
 
-Blender's side puts commands in and drains `events`; nothing here waits for Blender and Blender waits for nothing here.
+Blender's side calls methods that return at once, and drains `events`. What is asked for stays asked for while the
+connection is lost: the thread connects again, starts a local engine again, and goes on.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from . import engine_process
-from .engine_process import EngineProcess
+from .events import (
+    Arrived,
+    EngineChanged,
+    Event,
+    Fetching,
+    JobChanged,
+    JobLost,
+    NotFetched,
+    Refused,
+    Sending,
+    Sent,
+    Told,
+)
+from .landing import Landing
+from .link import ABSENT, LOST, Link
+from .places import Local, Place
 from .protocol import files
-from .protocol.connection import Connection
-from .protocol.endpoint import Endpoint
 from .protocol.errors import ProtocolError
-from .protocol.files import Fetched
-from .protocol.messages import JobStatus, Welcome
 from .protocol.settings import EditSettings
 from .trouble import Trouble, as_is
 
-START_PATIENCE = 120.0
-"""Seconds that an engine may take to listen; the first start compiles a lot on a slow disk."""
-HELLO_PATIENCE = 30.0
-"""Seconds that a listening engine may take to answer: it does at once, unless the machine is loaded."""
 STATUS_EVERY = 1.0
 """Seconds between two questions for a job's state; events come sooner, but may be lost."""
-LOST = {"no-engine", "connection-lost", "time-out", "wrong-key", "not-allowed", "endpoint-damaged", "malformed"}
-"""Errors after which a connection is of no more use."""
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds before each try to connect again; the last one is repeated."""
+MOST_TRIES = 6
+"""Of a local engine that does not last; a remote one may come back at any time."""
+COMES_TO_REST = 0.02
+"""Seconds between a thread's word that it will stand still and when it does: it still has to wait for its turn."""
+LASTING = 20.0
+"""Seconds after which a connection counts as one that holds."""
 
 
 @dataclass(frozen=True)
@@ -47,283 +60,337 @@ class Order:
     fps: float
 
 
-@dataclass(frozen=True)
-class EngineChanged:
-    """The engine is `off`, `starting` or `ready`; `trouble` says why it is off, if nobody asked for that."""
-
-    state: str
-    welcome: Welcome | None = None
-    trouble: Trouble | None = None
-
-
-@dataclass(frozen=True)
-class Sending:
-    """So many of the job's frames are sent."""
-
-    job_id: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Sent:
-    """The engine has the job; `digest` names all of its frames."""
-
-    job_id: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class JobChanged:
-    """How the job stands with the engine."""
-
-    status: JobStatus
-
-
-@dataclass(frozen=True)
-class Fetching:
-    """So many files of the job's result have arrived."""
-
-    job_id: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Arrived:
-    """The job's whole result is on disk."""
-
-    job_id: str
-    fetched: Fetched
-
-
-@dataclass(frozen=True)
-class JobLost:
-    """The job ended without a result: cancelled, or for the reason given."""
-
-    job_id: str
-    trouble: Trouble | None
-
-
-Event = EngineChanged | Sending | Sent | JobChanged | Fetching | Arrived | JobLost
-
-
 class _Cancelled(Exception):
-    """Raised within a transfer that is no longer wanted."""
+    """Raised within what is no longer wanted."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Task:
+    """Something that a job needs the engine for; done as soon as there is a connection."""
+
+    job_id: str
+    do: Callable[[], None]
+
+
 class Client:
-    """The way to one engine, which is started when it is first needed. Every method returns at once."""
+    """The way to the engine at `place`. Every method returns at once."""
 
-    home: Path
-    events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
-
-    def __post_init__(self):
+    def __init__(self, place: Place):
+        self.link = Link(place)
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._closing = threading.Event()
-        self._stopping = threading.Event()
+        self._closing, self._stopping = threading.Event(), threading.Event()
+        self._standing_from = float("inf")
+        self._asked_to_stand, self._stands, self._go = False, threading.Semaphore(0), threading.Semaphore(0)
         self._cancelled: set[str] = set()
-        self._jobs: set[str] = set()
+        self._wanted = self._was_there = False
+        self._tries, self._next_try = 0, 0.0
+        self._requests: deque[_Task] = deque()
+        self._transfers: deque[_Task] = deque()
+        self._unsent: set[str] = set()
+        self._followed: set[str] = set()
         self._done: set[str] = set()
-        self._process: EngineProcess | None = None
-        self._connection: Connection | None = None
         self._next_status = 0.0
         self._thread = threading.Thread(target=self._run, name="FateZero client", daemon=True)
         self._thread.start()
 
-    def start(self, python: Path | None) -> None:
-        """Have an engine running and connected; `python` is its interpreter, None if it is not installed."""
-        self._commands.put(partial(self._connect, python, self._stop_if_unwanted))
+    @property
+    def place(self) -> Place:
+        """Where the engine is."""
+        return self.link.place
 
-    def submit(self, order: Order, python: Path | None) -> None:
-        """Send a job, starting the engine if need be."""
-        self._commands.put(partial(self._submit, order, python))
+    def start(self) -> None:
+        """Have the engine running and connected, now and until `stop`."""
+        self._commands.put(self._want)
 
-    def cancel(self, job_id: str) -> None:
-        """End a job wherever it is; `JobLost` follows."""
+    def submit(self, order: Order) -> None:
+        """Send a job, and follow it."""
+        self._commands.put(partial(self._add_order, order))
+
+    def follow(self, job_id: str) -> None:
+        """Say how a job stands that the engine has."""
+        self._commands.put(partial(self._follow, job_id))
+
+    def change(self, job_id: str, how: str) -> None:
+        """`pause`, `resume` or `retry` a job."""
+        self._ask_for(job_id, partial(self._change, job_id, how))
+
+    def tell(self, job_id: str, what: str) -> None:
+        """Let the engine know that the job's result is `taken`, or that it may `forget` the job; `Told` follows."""
+        self._ask_for(job_id, partial(self._tell, job_id, what))
+
+    def fetch(self, job_id: str, landing: Landing) -> None:
+        """Bring a finished job's result here."""
+        self._commands.put(partial(self._transfers.append, _Task(job_id, partial(self._fetch, job_id, landing))))
+
+    def cancel(self, job_id: str, landing: Landing | None) -> None:
+        """End a job wherever it is, and remove what has arrived of it; `JobLost` follows, and at last `Told`."""
         self._cancelled.add(job_id)
-        self._commands.put(partial(self._cancel, job_id))
+        self._commands.put(partial(self._cancel, job_id, landing))
 
-    def fetch(self, job_id: str, folder: Path) -> None:
-        """Bring a finished job's result into `folder`."""
-        self._commands.put(partial(self._fetch, job_id, folder))
+    def use(self, place: Local) -> None:
+        """Take over what has changed about the same engine's place: how it is started, and when it shall end."""
+        self.link.place = place
+        self._ask_for("", self.link.say_when_alone)
 
     def stop(self) -> None:
-        """End the engine, if it is ours, and the connection."""
+        """End the engine where it is a local one, else the connection; its jobs wait for the next `start`."""
         self._stopping.set()
         self._commands.put(self._stop)
 
     def close(self, patience: float = 10.0) -> None:
-        """End everything, and wait for that: for when Blender ends or the add-on is disabled."""
-        self._closing.set()
+        """Let go of the engine, and wait for that: for when Blender ends or the add-on is disabled."""
+        self.leave()
         self._thread.join(patience)
+
+    def leave(self) -> None:
+        """The same without waiting: for when another engine is used from now on."""
+        self._closing.set()
+        self.go()
+
+    def stand(self) -> bool:
+        """Have the thread stand still, and say whether it does yet: ask until it does, then let it `go`.
+
+        Blender 4.5 looks into a Python dictionary without holding the interpreter's lock when an operator pushes undo
+        under `temp_override`; another thread that runs Python at that moment crashes it.
+        """
+        self._asked_to_stand = True
+        if self._stands.acquire(blocking=False):
+            self._standing_from = time.monotonic() + COMES_TO_REST
+        return time.monotonic() > self._standing_from
+
+    def go(self) -> None:
+        """Let the thread go on that stands."""
+        self._asked_to_stand, self._standing_from = False, float("inf")
+        self._go.release()
+
+    def _ask_for(self, job_id: str, do: Callable[[], None]) -> None:
+        self._commands.put(partial(self._requests.append, _Task(job_id, do)))
 
     # From here on everything runs in the thread.
 
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                command = self._commands.get(timeout=0.05)
-            except queue.Empty:
-                command = self._watch
-            try:
-                command()
+                self._turn()
             except _Cancelled:
-                self._drop(None)
+                pass  # a command says more
             except ProtocolError as error:
-                self._drop(as_is(error.sentence, error.remedy))
+                self._lost(error)
             except Trouble as trouble:
-                self._drop(trouble)
+                self._give_up(trouble)
             except Exception as error:  # noqa: BLE001  Blender's side waits for word, whatever happens here
                 traceback.print_exc()
-                self._drop(Trouble("The add-on failed: {error}.", "Please report this.", error=repr(error)))
-        self._drop(None)
+                self._give_up(Trouble("The add-on failed: {error}.", "Please report this.", error=repr(error)))
+        self.link.close()
+
+    def _turn(self) -> None:
+        """Take in a command, or else do one thing for the jobs."""
+        self._stand_if_asked()
+        connected = self.link.connection is not None
+        tasks = self._requests or self._transfers
+        try:
+            self._commands.get(timeout=0.0 if connected and tasks else 0.05)()
+            return
+        except queue.Empty:
+            pass
+        if connected:
+            if tasks:
+                self._do(tasks)
+            self._watch()
+        elif self._wanted and time.monotonic() >= self._next_try:
+            self._connect()
+
+    # What commands leave behind.
+
+    def _want(self) -> None:
+        self._wanted = True
+
+    def _add_order(self, order: Order) -> None:
+        self._want()
+        self._unsent.add(order.job_id)
+        self._transfers.append(_Task(order.job_id, partial(self._submit, order)))
+
+    def _follow(self, job_id: str) -> None:
+        self._want()
+        self._followed.add(job_id)
+        self._done.discard(job_id)
+        self._next_status = 0.0
+
+    def _cancel(self, job_id: str, landing: Landing | None) -> None:
+        self._drop_tasks({job_id})
+        self._unsent.discard(job_id)
+        if landing:
+            landing.discard()
+        if not self.link.connection:
+            self._lose(job_id, None)
+        self._requests.append(_Task(job_id, partial(self._forget, job_id)))
 
     def _stop(self) -> None:
-        self._drop(None)
+        self.link.stop()
         self._stopping.clear()
+        self._rest(None)
 
-    def _connect(self, python: Path | None, still_wanted: Callable[[], None]) -> None:
-        if self._connection:
-            return
-        self.events.put(EngineChanged("starting"))
-        endpoint = engine_process.running_endpoint(self.home)
-        ours = endpoint is None
-        if ours:
-            endpoint = self._start(python, still_wanted)
-        connection = Connection(endpoint, client="Blender")
+    # What needs the engine.
+
+    def _connect(self) -> None:
+        if not self._tries:
+            self.events.put(EngineChanged("starting"))
+        self.link.connect(self._stop_if_unwanted)
+        self._was_there = True
+        self._requests.appendleft(_Task("", self.link.say_when_alone))
+        self._done.clear()
+        self._next_status = 0.0
+        self.events.put(EngineChanged("ready", self.link.welcome))
+
+    def _do(self, tasks: deque[_Task]) -> None:
+        """Do the first task; it stays the first if the connection is lost."""
+        task = tasks.popleft()
         try:
-            welcome = connection.hello(HELLO_PATIENCE)
-            if ours:
-                # What the journal of a fresh engine holds was ordered by a Blender that is gone.
-                for status in connection.jobs():
-                    if not status.final:
-                        connection.cancel(status.job_id)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
-        self.events.put(EngineChanged("ready", welcome))
+            task.do()
+        except _Cancelled:
+            if task.job_id not in self._cancelled:
+                tasks.appendleft(task)
+                raise
+        except ProtocolError as error:
+            if error.code in LOST:
+                tasks.appendleft(task)
+                raise
+            trouble = as_is(error.sentence, error.remedy)
+            if task.job_id in self._unsent or error.code == "no-such-job":
+                self._lose(task.job_id, trouble)
+            else:
+                self.events.put(Refused(task.job_id, trouble))
 
-    def _start(self, python: Path | None, still_wanted: Callable[[], None]) -> Endpoint:
-        if python is None:
-            raise Trouble(*engine_process.NOT_INSTALLED)
-        self._process = EngineProcess(python, self.home)
-        deadline = time.monotonic() + START_PATIENCE
-        while (endpoint := self._process.endpoint()) is None:
-            if not self._process.running():
-                raise self._process.ended()
-            if time.monotonic() > deadline:
-                raise Trouble(
-                    "The engine did not start within {seconds:g} seconds.",
-                    "Try again; {log} may say what holds it up.",
-                    seconds=START_PATIENCE,
-                    log=self._process.log,
-                )
-            still_wanted()
-            time.sleep(0.05)
-        return endpoint
+    def _submit(self, order: Order) -> None:
+        self._stop_if_unwanted(order.job_id)
+        status = self.link.connection.submit(
+            order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id)
+        )
+        names = "".join(files.digest(path) for path in order.frames)
+        self._unsent.discard(order.job_id)
+        self._follow(order.job_id)
+        self.events.put(Sent(order.job_id, hashlib.sha256(names.encode()).hexdigest()))
+        self.events.put(JobChanged(status))
 
-    def _submit(self, order: Order, python: Path | None) -> None:
-        self._jobs.add(order.job_id)
-        still_wanted = partial(self._stop_if_unwanted, order.job_id)
-        with self._job(order.job_id):
-            self._connect(python, still_wanted)
-            still_wanted()
-            status = self._connection.submit(
-                order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id)
-            )
-            names = "".join(files.digest(path) for path in order.frames)
-            self.events.put(Sent(order.job_id, hashlib.sha256(names.encode()).hexdigest()))
-            self.events.put(JobChanged(status))
+    def _change(self, job_id: str, how: str) -> None:
+        status = getattr(self.link.connection, how)(job_id)
+        self._follow(job_id)
+        self.events.put(JobChanged(status))
 
-    def _cancel(self, job_id: str) -> None:
-        if job_id not in self._jobs:
+    def _fetch(self, job_id: str, landing: Landing) -> None:
+        self._stop_if_unwanted(job_id)
+        try:
+            fetched = self.link.connection.fetch(job_id, landing.open(), partial(self._report, Fetching, job_id))
+            folder = landing.show()
+        except Trouble as trouble:
+            self.events.put(NotFetched(job_id, trouble))
             return
-        with self._job(job_id):
-            if self._connection.cancel(job_id).final:
-                raise _Cancelled
+        except ProtocolError as error:
+            if error.code in LOST or error.code == "no-such-job":
+                raise
+            self.events.put(NotFetched(job_id, as_is(error.sentence, error.remedy)))
+            return
+        self._followed.discard(job_id)
+        self.events.put(Arrived(job_id, folder, len(fetched.frames), self.link.welcome.engine))
 
-    def _fetch(self, job_id: str, folder: Path) -> None:
-        if job_id not in self._jobs:
-            return  # it was lost meanwhile, and that was said
-        with self._job(job_id):
-            fetched = self._connection.fetch(job_id, folder, partial(self._report, Fetching, job_id))
-            self._jobs.discard(job_id)
-            self.events.put(Arrived(job_id, fetched))
+    def _forget(self, job_id: str) -> None:
+        self.link.connection.forget(job_id)
+        self._lose(job_id, None)
+        self.events.put(Told(job_id))
+
+    def _tell(self, job_id: str, what: str) -> None:
+        try:
+            getattr(self.link.connection, what)(job_id)
+        except ProtocolError as error:
+            if error.code != "no-such-job":
+                raise
+        self.events.put(Told(job_id))
 
     def _watch(self) -> None:
         """Pass on what the engine says, and notice if it ends."""
-        if self._connection is None:
-            return
-        if self._process and not self._process.running():
-            raise self._process.ended()
-        for status in self._connection.events():
+        self.link.check()
+        if self.link.age > LASTING:
+            self._tries = 0
+        for status in self.link.connection.events():
             if status.final:
                 self._next_status = 0.0  # ask: an event has no blobs
-            elif status.job_id in self._jobs:
+            elif status.job_id in self._followed:
                 self.events.put(JobChanged(status))
         if time.monotonic() >= self._next_status:
-            for job_id in self._jobs - self._done:
+            for job_id in self._followed - self._done:
                 self._ask(job_id)
             self._next_status = time.monotonic() + STATUS_EVERY
 
     def _ask(self, job_id: str) -> None:
-        with self._job(job_id):
-            status = self._connection.status(job_id)
-            if status.state == "failed":
-                self._lose(job_id, as_is(status.error.sentence, status.error.remedy))
-            elif status.state == "cancelled":
-                raise _Cancelled
-            else:
-                if status.state == "done":
-                    self._done.add(job_id)
-                self.events.put(JobChanged(status))
+        try:
+            status = self.link.connection.status(job_id)
+        except ProtocolError as error:
+            if error.code in LOST:
+                raise
+            self._lose(job_id, as_is(error.sentence, error.remedy))
+            return
+        if status.state == "failed":
+            self._lose(job_id, as_is(status.error.sentence, status.error.remedy))
+        elif status.state == "cancelled":
+            self._lose(job_id, None)
+        else:
+            if status.state == "done":
+                self._done.add(job_id)
+            self.events.put(JobChanged(status))
 
     def _report(self, kind: type, job_id: str, done: int, total: int) -> None:
         self._stop_if_unwanted(job_id)
         self.events.put(kind(job_id, done, total))
 
+    def _stand_if_asked(self) -> None:
+        if self._asked_to_stand and not self._closing.is_set():
+            self._stands.release()
+            self._go.acquire()
+
     def _stop_if_unwanted(self, job_id: str = "") -> None:
+        self._stand_if_asked()
         if job_id in self._cancelled or self._stopping.is_set() or self._closing.is_set():
             raise _Cancelled
 
-    @contextlib.contextmanager
-    def _job(self, job_id: str) -> Iterator[None]:
-        """What goes wrong within belongs to this one job, unless the engine itself is lost."""
-        try:
-            yield
-        except _Cancelled:
-            if self._connection is None:
-                raise
-            self._lose(job_id, None)
-        except ProtocolError as error:
-            if error.code in LOST or self._connection is None:
-                raise
-            self._lose(job_id, as_is(error.sentence, error.remedy))
+    # What goes wrong.
 
     def _lose(self, job_id: str, trouble: Trouble | None) -> None:
-        self._jobs.discard(job_id)
+        self._followed.discard(job_id)
+        self._unsent.discard(job_id)
         self.events.put(JobLost(job_id, trouble))
 
-    def _drop(self, trouble: Trouble | None) -> None:
-        """Let go of the engine and of all jobs, for that reason or because it was asked for."""
-        process, connection = self._process, self._connection
-        self._process = self._connection = None
-        if connection:
-            connection.close()
-        if process:
-            if trouble and connection and _ends(process):
-                trouble = process.ended()  # that is why the connection was lost
-            process.end()
-        for job_id in list(self._jobs):
+    def _lost(self, error: ProtocolError) -> None:
+        """The engine is not there, or no more: try again where that may help."""
+        trouble = self.link.lose(error)
+        self._tries += 1
+        if isinstance(self.link.place, Local):
+            again = error.code != "version-mismatch" and self._tries <= MOST_TRIES
+        else:
+            again = error.code in ABSENT and (self._was_there or bool(self._followed))
+        if not again:
+            self._give_up(trouble)
+            return
+        self._next_try = time.monotonic() + PAUSES[min(self._tries, len(PAUSES)) - 1]
+        self.events.put(EngineChanged("lost", trouble=trouble))
+
+    def _give_up(self, trouble: Trouble) -> None:
+        """There will be no engine until `start`."""
+        self.link.abandon()
+        self._rest(trouble)
+
+    def _rest(self, trouble: Trouble | None) -> None:
+        """Do nothing until `start`. What the engine has not got yet is lost, for that reason or because of `stop`."""
+        self._wanted = self._was_there = False
+        self._tries, self._next_try = 0, 0.0
+        unsent = set(self._unsent)
+        self._drop_tasks(unsent)
+        for job_id in unsent:
             self._lose(job_id, trouble)
         self.events.put(EngineChanged("off", trouble=trouble))
 
-
-def _ends(process: EngineProcess, patience: float = 2.0) -> bool:
-    deadline = time.monotonic() + patience
-    while process.running() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not process.running()
+    def _drop_tasks(self, jobs: set[str]) -> None:
+        for tasks in (self._requests, self._transfers):
+            kept = [task for task in tasks if task.job_id not in jobs]
+            tasks.clear()
+            tasks.extend(kept)

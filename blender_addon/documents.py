@@ -41,6 +41,16 @@ def current() -> Document:
     return Document(_generation, Path(bpy.data.filepath))
 
 
+def earlier(path: Path) -> Document:
+    """A document that was open in an earlier session."""
+    return Document(-1, path)
+
+
+def followed(document: Document) -> Document:
+    """The same with its place now: it may have been saved elsewhere, or been opened again."""
+    return Document(_generation, Path(bpy.data.filepath)) if document.is_open() and bpy.data.filepath else document
+
+
 def occupied() -> bool:
     """Whether Blender renders or saves, or the user drags strips: its data had better be left alone then."""
     dragging = any(

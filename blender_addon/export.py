@@ -63,7 +63,8 @@ class Export:
 
     def discard(self) -> None:
         """Remove everything that was exported."""
-        clear()
+        if not self.complete:  # else it has cleared up, and what there is is another export's
+            clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -1,24 +1,22 @@
-"""Jobs on Blender's side: from a strip over the engine to a strip, one small step at a time on the main thread."""
+"""All jobs of this Blender, the engine they are for, and the timer that carries them on."""
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import time
-import uuid
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import bpy
-import msgspec
+from bpy.app.handlers import persistent
 
-from . import client, documents, installer, preferences, reimport, strips
-from .export import Export
-from .protocol import PROTOCOL_VERSION
-from .protocol.endpoint import process_runs
+from . import chosen, documents, events, folders, installer, strips, trial
+from .client import Client
+from .engine_process import NOT_INSTALLED
+from .job import Job, unexpected
+from .places import Local, Place
 from .protocol.messages import Welcome
 from .protocol.settings import EditSettings
+from .records import Record, Shelf
 from .trouble import Trouble
 
 log = logging.getLogger(__name__)
@@ -29,225 +27,282 @@ BUSY, IDLE = 0.05, 0.5
 """Seconds between ticks while there is a job and while there is only an engine to watch."""
 
 
-class Job:
-    """One edit. `state` is `exporting`, `sending`, `queued`, `running`, `fetching`, `done`, `failed` or `cancelled`."""
-
-    def __init__(self, source: strips.Source, settings: EditSettings):
-        """Begin; `Trouble` where the frames cannot be written."""
-        self.id = uuid.uuid4().hex
-        self.source, self.settings = source, settings
-        self.document = documents.current()
-        self.state, self.stage = "exporting", ""
-        self.step, self.steps = 0, source.count
-        self.fraction, self.seconds_left = 0.0, None
-        self.cancelling = False
-        self.trouble: Trouble | None = None
-        self.notes: list[str] = []
-        self.timings: dict[str, float] = {}
-        self.result = ""
-        """The new strip's name, once there is one."""
-        self.folder: Path | None = None
-        """The result's files, once they are there."""
-        self._digest = ""
-        self._landing: reimport.Landing | None = None
-        self._export = Export(source, exports_folder() / f"{os.getpid()}-{self.id}")
-
-    @property
-    def final(self) -> bool:
-        """Whether it has ended, one way or another."""
-        return self.state in ("done", "failed", "cancelled")
-
-    def export_step(self, session: Session) -> None:
-        """Export one more frame, and hand the job over after the last one."""
-        if not self.document.is_open():
-            raise Trouble(
-                "Another file was opened before all of '{name}' was exported.", "Open {file} and edit the strip again.",
-                name=self.source.name, file=self.document.path.name,
-            )  # fmt: skip
-        self._export.render_next()
-        self.step = len(self._export.frames)
-        if self._export.complete:
-            self.state, self.step = "sending", 0
-            order = client.Order(self.id, self.settings, self._export.frames, self.source.fps)
-            session.client.submit(order, preferences.engine_python())
-
-    def handle(self, event: client.Event, session: Session) -> None:
-        """Take in what the client says about this job."""
-        match event:
-            case client.Sending(done=done, total=total):
-                self.step, self.steps = done, total
-            case client.Sent(digest=digest):
-                self._digest = digest
-                self._export.discard()
-            case client.JobChanged(status=status) if status.state == "done":
-                self.notes, self.timings = status.notes, status.timings
-                self._fetch(session)
-            case client.JobChanged(status=status):
-                self.state, self.stage = status.state, status.stage
-                self.step, self.steps = status.step, status.steps
-                self.fraction, self.seconds_left = status.fraction, status.seconds_left
-            case client.Fetching(done=done, total=total):
-                self.step, self.steps = done, total
-            case client.Arrived(fetched=fetched):
-                self._land(len(fetched.frames), session.welcome)
-            case client.JobLost(trouble=trouble):
-                self.end("failed" if trouble else "cancelled", trouble)
-
-    def cancel(self, session: Session) -> None:
-        """End it as soon as the engine lets go of it."""
-        if self.state == "exporting":
-            self.end("cancelled")
-        else:
-            self.cancelling = True
-            session.client.cancel(self.id)
-
-    def end(self, state: str, trouble: Trouble | None = None) -> None:
-        """It is over: leave no file behind but a finished result."""
-        self.state, self.trouble = state, trouble
-        self._export.discard()
-        if self._landing and state != "done":
-            self._landing.discard()
-
-    def _fetch(self, session: Session) -> None:
-        self.state, self.step, self.fraction, self.seconds_left = "fetching", 0, 1.0, None
-        self._landing = reimport.Landing(self.document.path.parent, self.source.name)
-        self._landing.open()
-        session.client.fetch(self.id, self._landing.unfinished)
-
-    def _land(self, count: int, welcome: Welcome) -> None:
-        """Show the files under their name and put the strip where its source is now."""
-        self._landing.show()
-        self.folder = self._landing.folder
-        frames = [self.folder / "frames" / f"{number:05}.png" for number in range(1, count + 1)]
-        self.end("done")
-        try:
-            if not self.document.is_open():
-                raise Trouble("'{name}' is not in the file that is open now.", name=self.source.name)
-            self.result = reimport.insert(self.source, frames, self._origin(welcome))
-        except Trouble as trouble:
-            self._keep(frames, trouble)
-        except Exception as error:
-            log.exception("the strip could not be made")
-            self._keep(frames, _unexpected(error))
-
-    def _keep(self, frames: list[Path], reason: Trouble) -> None:
-        """There is no strip, but there are its files: say where."""
-        self.trouble = Trouble(
-            "{reason} The edited frames are in {folder}.", "Add them with Add, Image/Sequence.",
-            reason=reason, folder=frames[0].parent,
-        )  # fmt: skip
-
-    def _origin(self, welcome: Welcome) -> reimport.Origin:
-        return reimport.Origin(
-            job_id=self.id,
-            source=self.settings.source,
-            target=self.settings.target,
-            settings=msgspec.json.encode(self.settings).decode(),
-            model=self.settings.model,
-            engine=welcome.engine,
-            protocol=PROTOCOL_VERSION,
-            strip=self.source.name,
-            source_digest=self._digest,
-        )
-
-
 class Session:
-    """What the add-on does in this Blender: the engine's state, and the newest job."""
+    """What the add-on does in this Blender: its jobs, oldest first, and the state of the engine."""
 
     def __init__(self):
-        self.job: Job | None = None
+        self.jobs: list[Job] = []
         self.engine = "off"
-        """`off`, `starting` or `ready`."""
+        """`off`, `starting`, `ready` or `lost`: the connection broke, and is tried again."""
         self.welcome: Welcome | None = None
         self.trouble: Trouble | None = None
         """The last thing that went wrong, until the next try."""
-        self._client: client.Client | None = None
+        self._over: list[Job] = []
+        """Jobs that are no longer shown, and of which the engine has yet to be told."""
+        self._client: Client | None = None
+        self._shelf: Shelf | None = None
+        self._kept: dict[str, Record] = {}
+        self._look = True
+        self._held = False
+        """Whether the client's thread is asked to stand still."""
 
     @property
-    def client(self) -> client.Client:
+    def job(self) -> Job | None:
+        """The newest one."""
+        return self.jobs[-1] if self.jobs else None
+
+    @property
+    def client(self) -> Client:
         """The thread that talks to the engine, made when it is first needed."""
         if self._client is None:
-            self._client = client.Client(home_folder())
+            self._client = Client(chosen.place())
         return self._client
 
     @property
     def busy(self) -> bool:
-        """Whether a job is under way."""
-        return self.job is not None and not self.job.final
+        """Whether time alone brings a job further."""
+        return any(self.carries_on(job) for job in self.jobs)
+
+    def carries_on(self, job: Job) -> bool:
+        """Whether time alone brings the job further: it does not while the engine is off."""
+        return job.state in ("exporting", "placing") or (job.under_way and self.engine != "off" and self.has(job))
+
+    def has(self, job: Job) -> bool:
+        """Whether the job is with the engine that is chosen now."""
+        return job.engine == (self._client.place if self._client else chosen.place()).name
 
     def edit(self, source: strips.Source, settings: EditSettings) -> Job:
-        """Begin a job; the timer or `pump` carries it on. `Trouble` where it cannot begin."""
-        python = preferences.engine_python()
-        if python is None and self.engine == "off":
-            raise Trouble(*client.engine_process.NOT_INSTALLED)
+        """Begin a job; the timer or `wait` carries it on. `Trouble` where it cannot begin."""
+        place = chosen.place()
+        chosen.check(place)
+        if isinstance(place, Local) and place.python is None and self.engine == "off":
+            raise Trouble(*NOT_INSTALLED)
         self.trouble = None
-        self.job = Job(source, settings)
+        self.jobs = [job for job in self.jobs if job.state != "cancelled"]
+        self.jobs.append(job := Job.begin(source, settings, place.name))
         if self.engine == "off":
             self.start_engine()  # it starts while the frames are exported
-        return self.job
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """End a job, wherever it is."""
+        job.cancel(self._client_of(job))
+        if not job.final and (self.engine != "ready" or not self.has(job)):
+            job.end("cancelled")  # the engine learns of it later
+        self.keep()
+
+    def change(self, job: Job, how: str) -> None:
+        """`pause`, `resume` or `retry` a job that the engine has."""
+        job.change(self.client, how)
+        self._ensure_engine()
+
+    def fetch_again(self, job: Job) -> None:
+        """Try once more to bring a job's result here."""
+        job.fetch(self.client)
+        self._ensure_engine()
+
+    def dismiss(self, job: Job) -> None:
+        """Show a job no more that has ended or come to rest. What the engine has of it is dropped."""
+        job.forget(self._client_of(job))
+        self.jobs.remove(job)
+        self._over.append(job)
+        self.keep()
+        if self.trouble is job.trouble:
+            self.trouble = None
 
     def start_engine(self) -> None:
-        """Have the engine running; `engine` and `trouble` tell how that goes."""
-        self.trouble, self.engine = None, "starting"
-        self.client.start(preferences.engine_python())
+        """Have the engine running; `engine` and `trouble` tell how that goes. `Trouble` where it must not be."""
+        self.trouble = None
+        chosen.check(chosen.place())
+        if self._client:
+            self.use_place()  # a Python may have been installed meanwhile
+        if self.engine == "off":
+            self.engine = "starting"
+        self.client.start()
+        for job in (*self.jobs, *self._over):
+            if self.has(job):
+                job.take_up(self.client)
 
     def stop_engine(self) -> None:
-        """End the engine, and with it the job that it works on."""
-        if self.busy and self.job.state == "exporting":
-            self.job.end("cancelled")
+        """End the engine; the jobs that it has go on with the next one."""
+        for job in self.jobs:
+            if job.state == "exporting":
+                job.end("cancelled")
         self.client.stop()
+
+    def use_place(self) -> None:
+        """Go by what the preferences say about the engine now."""
+        place, client = chosen.place(), self._client
+        if client and client.place == place:
+            return
+        if client and isinstance(place, Local) and isinstance(client.place, Local):
+            client.use(place)
+            return
+        if client:
+            client.leave()
+            self._held = False
+            self._client, self.engine, self.welcome = None, "off", None
+        for job in self.jobs:
+            if job.state == "exporting":
+                job.engine = place.name
+            elif job.state == "sending":
+                self._fail(job, Trouble("Another engine was chosen before the first one had all frames.", "Try again."))
+            elif job.state == "fetching":
+                job.state = "queued"  # to be asked for again
+        self._take_up(self.jobs, place)
 
     def tick(self) -> bool:
         """Take in what happened and do a little; whether anything changed. Does nothing while Blender is occupied."""
         if documents.occupied():
             return False
         deadline = time.monotonic() + TICK_BUDGET
-        changed = self._drain()
-        while self.busy and self.job.state == "exporting":
+        changed = self._adopt() if self._look else False
+        changed |= self._drain()
+        changed |= self._place()
+        while job := next((job for job in self.jobs if job.state == "exporting"), None):
             changed = True
-            self._step(self.job.export_step, self)
+            self._step(job, job.export_step, self.client)
             if time.monotonic() > deadline:
                 break
+        self.keep()
         return changed
 
+    def look(self) -> None:
+        """See at the next tick whether Blenders that are gone have left jobs."""
+        self._look = True
+
+    def keep(self) -> None:
+        """Have on disk what must be known to go on after this Blender."""
+        records = {}
+        for job in (*self.jobs, *self._over):
+            job.follow_document()
+            if record := job.record():
+                records[job.id] = record
+        self._over = [job for job in self._over if job.id in records]
+        if records == self._kept:
+            return
+        try:
+            shelf = self._open_shelf()
+            for job_id in self._kept.keys() - records.keys():
+                shelf.remove(job_id)
+            for job_id, record in records.items():
+                if record != self._kept.get(job_id):
+                    shelf.put(record)
+        except OSError as error:
+            self.trouble = Trouble(
+                "The jobs cannot be noted down ({reason}), so they would not be found again after Blender ends.",
+                "Make room in {folder}.", reason=error.strerror, folder=folders.records_folder(),
+            )  # fmt: skip
+        self._kept = records
+
     def close(self) -> None:
-        """End everything that this session began."""
-        if self.busy:
-            self.job.end("cancelled")
+        """Let go of everything. What the engine has is noted down and goes on; the rest is cancelled."""
+        for job in self.jobs:
+            if job.state == "exporting":
+                job.end("cancelled")
+        self.keep()
         if self._client:
             self._client.close()
-            self._client = None
-        self.engine, self.welcome = "off", None
+        if self._shelf:
+            self._shelf.close()
+        self.__init__()
+
+    def _open_shelf(self) -> Shelf:
+        if self._shelf is None:
+            self._shelf = Shelf(folders.records_folder())
+        return self._shelf
+
+    def _adopt(self) -> bool:
+        """Take over the jobs of Blenders that are gone."""
+        self._look = False
+        try:
+            records = self._open_shelf().adopt()
+        except OSError as error:
+            log.warning("jobs of earlier sessions cannot be looked for: %s", error)
+            return False
+        self._kept |= {record.job_id: record for record in records}
+        found = [Job.found(record) for record in sorted(records, key=lambda record: record.begun)]
+        self.jobs[:0] = [job for job in found if not job.final]
+        self._over += [job for job in found if job.final]
+        self._take_up(found, chosen.place())
+        return bool(found)
+
+    def _take_up(self, jobs: list[Job], place: Place) -> None:
+        """Go on with those of the jobs that the engine at `place` has."""
+        ours = [job for job in jobs if job.engine == place.name]
+        if self.engine != "off":
+            for job in ours:
+                job.take_up(self.client)
+        elif any(job.under_way for job in ours):
+            self._ensure_engine()
+
+    def _ensure_engine(self) -> None:
+        if self.engine == "off":
+            try:
+                self.start_engine()
+            except Trouble as trouble:
+                self.trouble = trouble
+
+    def _client_of(self, job: Job) -> Client | None:
+        return self.client if self.has(job) else None
 
     def _drain(self) -> bool:
         changed = False
-        while self._client and not self._client.events.empty():
-            event = self._client.events.get()
+        for event in self._events():
             changed = True
-            if isinstance(event, client.EngineChanged):
-                self.engine, self.welcome = event.state, event.welcome or self.welcome
-                if event.trouble and not self.busy:
-                    self.trouble = event.trouble
-                if event.state == "off" and event.trouble and self.busy and self.job.state == "exporting":
-                    self._fail(event.trouble)
-            elif self.busy and _job_id(event) == self.job.id:
-                self._step(self.job.handle, event, self)
-                self.trouble = self.job.trouble
+            if isinstance(event, events.EngineChanged):
+                self._engine_changed(event)
+                continue
+            for job in (*self.jobs, *self._over):
+                if job.id == event.job_id:
+                    self._step(job, job.handle, event, self.client)
         return changed
 
-    def _step(self, do: Callable[..., None], *arguments) -> None:
+    def _place(self) -> bool:
+        """Put the strips of results into the open document, as soon as no thread of ours runs meanwhile."""
+        for job in self.jobs:
+            if job.state == "unplaced" and job.document.is_open():
+                self._step(job, job.look_for_document)
+        ready = [job for job in self.jobs if job.state == "placing"]
+        self._held |= bool(ready)
+        if not self._held or (self._client and not self._client.stand()):
+            return False
+        for job in ready:
+            self._step(job, job.place)
+        self._held = False
+        if self._client:
+            self._client.go()
+        return bool(ready)
+
+    def _events(self) -> Iterator[events.Event]:
+        while self._client and not self._client.events.empty():
+            yield self._client.events.get()
+
+    def _engine_changed(self, event: events.EngineChanged) -> None:
+        self.engine, self.welcome = event.state, event.welcome or self.welcome
+        if event.state == "ready":
+            self._look = True
+        if event.state == "off" and event.trouble:
+            self.trouble = event.trouble
+            for job in self.jobs:
+                if job.state == "exporting":
+                    self._fail(job, event.trouble)
+
+    def _step(self, job: Job, do: Callable[..., None], *arguments) -> None:
+        before = job.trouble
         try:
             do(*arguments)
         except Trouble as trouble:
-            self._fail(trouble)
+            job.end("failed", trouble)
         except Exception as error:  # Blender drops a timer that raises, and the job would stay under way for ever
             log.exception("a job's step failed")
-            if self.busy:
-                self._fail(_unexpected(error))
+            job.end("failed", unexpected(error))
+        if job.trouble is not before:
+            self.trouble = job.trouble or (None if self.trouble is before else self.trouble)
 
-    def _fail(self, trouble: Trouble) -> None:
+    def _fail(self, job: Job, trouble: Trouble) -> None:
         self.trouble = trouble
-        self.job.end("failed", trouble)
+        job.end("failed", trouble)
 
 
 session = Session()
@@ -257,10 +312,10 @@ def tick() -> float | None:
     """The add-on's one timer: seconds until it wants to run again, None when there is nothing to watch."""
     if session.tick():
         redraw()
-    if installer.current and installer.current.running:
+    if (installer.current and installer.current.running) or (trial.current and trial.current.running):
         redraw()
         return BUSY
-    if session.busy or session.engine == "starting":
+    if session.busy or session.engine in ("starting", "lost"):
         return BUSY
     return IDLE if session.engine != "off" else None
 
@@ -271,47 +326,43 @@ def watch() -> None:
         bpy.app.timers.register(tick, persistent=True)
 
 
-def wait(seconds: float = float("inf")) -> None:
-    """Do the timer's work by hand until the job has ended: for scripts, and for Blender without a window."""
+def wait(seconds: float = float("inf"), job: Job | None = None) -> None:
+    """Do the timer's work by hand until the job, or all of them, have ended or come to rest: for scripts, and for
+    Blender without a window."""
     deadline = time.monotonic() + seconds
-    while session.busy and time.monotonic() < deadline:
+    while (session.carries_on(job) if job else session.busy) and time.monotonic() < deadline:
         if not session.tick():
             time.sleep(0.02)
 
 
 def redraw() -> None:
-    """Have the sequencer's panels drawn again."""
+    """Have the sequencer's panels, and the preferences, drawn again."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
-            if area.type == "SEQUENCE_EDITOR":
+            if area.type in ("SEQUENCE_EDITOR", "PREFERENCES"):
                 area.tag_redraw()
 
 
-def home_folder() -> Path:
-    """Where the engine keeps its files."""
-    return Path(bpy.utils.extension_path_user(__package__, path="home", create=True))
+@persistent
+def _loaded(*_) -> None:
+    session.look()
+    watch()
 
 
-def exports_folder() -> Path:
-    """Where frames wait until they are sent."""
-    return Path(bpy.utils.extension_path_user(__package__, path="exports", create=True))
+@persistent
+def _saved(*_) -> None:
+    session.keep()
 
 
-def remove_leftovers() -> None:
-    """Remove what Blenders left in the exports' folder that were killed while they exported."""
-    for folder in exports_folder().iterdir():
-        pid = folder.name.partition("-")[0]
-        if pid.isdecimal() and not process_runs(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
+def register() -> None:
+    bpy.app.handlers.load_post.append(_loaded)
+    bpy.app.handlers.save_post.append(_saved)
+    session.look()
+    watch()
 
 
-def _unexpected(error: Exception) -> Trouble:
-    """What is said of an error that nobody has foreseen; Blender's console has all of it."""
-    return Trouble(
-        "Something unexpected happened ({reason}).", "Please report it with what Blender's console says.",
-        reason=f"{type(error).__name__}: {error}",
-    )  # fmt: skip
-
-
-def _job_id(event: client.Event) -> str:
-    return event.status.job_id if isinstance(event, client.JobChanged) else event.job_id
+def unregister() -> None:
+    if bpy.app.timers.is_registered(tick):
+        bpy.app.timers.unregister(tick)
+    bpy.app.handlers.save_post.remove(_saved)
+    bpy.app.handlers.load_post.remove(_loaded)

@@ -7,7 +7,9 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface_
 from bpy.app.translations import pgettext_rpt as rpt_
 
-from . import compat, installer, jobs, preferences, reimport
+from . import chosen, compat, installer, jobs, operators, reimport
+from .job import Job
+from .places import Remote
 from .trouble import Trouble
 
 STAGES = {
@@ -15,7 +17,9 @@ STAGES = {
     "sending": "Sending",
     "queued": "Waiting",
     "running": "Starting",
+    "paused": "Paused",
     "fetching": "Fetching",
+    "placing": "Placing",
     "read": "Reading frames",
     "load": "Loading the model",
     "encode": "Encoding",
@@ -24,6 +28,7 @@ STAGES = {
     "decode": "Decoding",
     "write": "Writing",
 }
+ICONS = {"done": "CHECKMARK", "failed": "ERROR", "unfetched": "ERROR", "unplaced": "FILE_BLEND", "paused": "PAUSE"}
 TEXT_SCALE = 0.8
 """Height of a line of a longer text, of a button's."""
 
@@ -42,7 +47,6 @@ class FATEZERO_PT_edit(_Sidebar, bpy.types.Panel):
         settings, session = scene.fatezero, jobs.session
         layout = self.layout
         column = layout.column()
-        column.enabled = not session.busy
         for name in ("source", "target"):
             part = column.column(align=True)
             part.enabled = name == "source" or settings.preset != "reconstruct"
@@ -51,13 +55,15 @@ class FATEZERO_PT_edit(_Sidebar, bpy.types.Panel):
         split = column.column()
         split.use_property_split, split.use_property_decorate = True, False
         split.prop(settings, "preset")
-        if session.busy:
-            draw_progress(layout, session.job)
-        else:
-            row = layout.row()
-            row.scale_y = 1.5
-            row.operator("fatezero.edit_strip", icon="SHADERFX")
-            draw_outcome(layout, session, context.region.width)
+        row = layout.row()
+        row.scale_y = 1.5
+        row.operator("fatezero.edit_strip", icon="SHADERFX")
+        width = context.region.width
+        if session.trouble and all(session.trouble is not job.trouble for job in session.jobs):
+            draw_trouble(layout, session.trouble, width)
+        for job in session.jobs:
+            if job.state != "cancelled":
+                draw_job(layout.box().column(), job, session, width)
 
     prompts = {"source": "What is in the strip", "target": "What shall be there instead"}
 
@@ -71,11 +77,12 @@ class FATEZERO_PT_settings(_Sidebar, bpy.types.Panel):
         settings = compat.sequencer_scene(context).fatezero
         layout = self.layout
         layout.use_property_split, layout.use_property_decorate = True, False
-        layout.enabled = not jobs.session.busy
         column = layout.column()
         column.prop(settings, "model")
         if settings.model == "FOLDER":
             column.prop(settings, "model_folder")
+        elif settings.model == "NAMED":
+            column.prop(settings, "model_name")
         column = layout.column(align=True)
         column.prop(settings, "steps")
         column.prop(settings, "guidance")
@@ -127,19 +134,28 @@ class FATEZERO_PT_engine(_Sidebar, bpy.types.Panel):
             layout.progress(factor=installer.current.fraction, text=iface_("Installing"))
             draw_text(layout.column(), [installer.current.line], context.region.width, translate=False)
             return
-        if session.engine == "ready":
-            label = iface_("Ready, version {version}").format(version=session.welcome.engine)
-            layout.label(text=label, icon="CHECKMARK", translate=False)
-            layout.operator("fatezero.stop_engine", icon="QUIT")
-        elif session.engine == "starting":
-            layout.label(text="Starting", icon="TIME")
-            layout.operator("fatezero.stop_engine", icon="QUIT")
-        elif preferences.engine_python():
-            layout.label(text="Not running", icon="PAUSE")
-            layout.operator("fatezero.start_engine", icon="PLAY")
+        remote = isinstance(chosen.place(), Remote)
+        if session.engine == "off":
+            if remote:
+                layout.label(text="Not connected", icon="UNLINKED")
+                layout.operator("fatezero.start_engine", text="Connect", icon="LINKED")
+            elif chosen.engine_python():
+                layout.label(text="Not running", icon="PAUSE")
+                layout.operator("fatezero.start_engine", icon="PLAY")
+            else:
+                layout.label(text="Not installed", icon="ERROR")
+                layout.operator("fatezero.install_engine", icon="IMPORT")
         else:
-            layout.label(text="Not installed", icon="ERROR")
-            layout.operator("fatezero.install_engine", icon="IMPORT")
+            if session.engine == "ready":
+                label = iface_("Ready, version {version}").format(version=session.welcome.engine)
+                layout.label(text=label, icon="CHECKMARK", translate=False)
+            else:
+                trying = "Connection lost, trying again" if session.engine == "lost" else "Starting"
+                layout.label(text=trying, icon="TIME")
+            if remote:
+                layout.operator("fatezero.stop_engine", text="Disconnect", icon="UNLINKED")
+            else:
+                layout.operator("fatezero.stop_engine", icon="QUIT")
         if installer.current and installer.current.trouble:
             draw_trouble(layout, installer.current.trouble, context.region.width)
 
@@ -147,32 +163,60 @@ class FATEZERO_PT_engine(_Sidebar, bpy.types.Panel):
 CLASSES = (FATEZERO_PT_edit, FATEZERO_PT_settings, FATEZERO_PT_result, FATEZERO_PT_engine)
 
 
-def draw_progress(layout, job: jobs.Job) -> None:
-    """A bar with the stage, its step and the time left, and a way to end it."""
-    stage = job.stage if job.state == "running" and job.stage in STAGES else job.state
-    text = iface_("Cancelling") if job.cancelling else iface_(STAGES[stage])
+def draw_job(column, job: Job, session: jobs.Session, width: float) -> None:
+    """A job: its strip, how it stands or has ended, and what can be done about it."""
+    row = column.row(align=True)
+    row.label(text=job.source.name, translate=False, icon=ICONS.get(job.state, "SEQUENCE"))
+    if job.under_way:
+        draw_progress(column, row, job, session)
+    else:
+        if job.result:
+            row.operator("fatezero.select_result", text="", icon="RESTRICT_SELECT_OFF").job = job.id
+        row.operator("fatezero.dismiss", text="", icon="X").job = job.id
+        for operator, icon in (
+            (operators.FATEZERO_OT_fetch_again, "IMPORT"),
+            (operators.FATEZERO_OT_try_again, "FILE_REFRESH"),
+        ):
+            if operator.suits(job):
+                column.operator(operator.bl_idname, icon=icon).job = job.id
+        if job.notes:
+            draw_text(column.column(), job.notes, width, icon="INFO")
+    if job.trouble:
+        draw_text(column.column(), job.trouble.told(rpt_), width, icon="ERROR", translate=False)
+
+
+def draw_progress(column, buttons, job: Job, session: jobs.Session) -> None:
+    """A bar with the stage, its step and the time left; and ways to hold the job up and to end it."""
+    for operator, icon in ((operators.FATEZERO_OT_pause, "PAUSE"), (operators.FATEZERO_OT_resume, "PLAY")):
+        if operator.suits(job):
+            buttons.operator(operator.bl_idname, text="", icon=icon).job = job.id
+    buttons.operator("fatezero.cancel", text="", icon="X").job = job.id
     fraction = job.fraction
     if job.state in ("exporting", "sending", "fetching"):
         fraction = job.step / max(job.steps, 1)
+    column.progress(factor=fraction, text=progress_text(job, session), translate=False)
+
+
+def progress_text(job: Job, session: jobs.Session) -> str:
+    """How a job stands that is under way, in a few words."""
+    if job.cancelling:
+        return iface_("Cancelling")
+    if job.state not in ("exporting", "placing"):
+        if not session.has(job):
+            return iface_("At {engine}, which is not chosen now").format(engine=job.engine or iface_("this computer"))
+        if session.engine == "lost":
+            return iface_("Connection lost, trying again")
+        if session.engine == "off":
+            return iface_("Goes on when the engine is started")
+    stage = job.stage if job.state == "running" and job.stage in STAGES else job.state
+    text = iface_(STAGES[stage])
+    if job.state == "queued" and job.ahead:
+        return text + ", " + iface_("{count} before it").format(count=job.ahead)
     if job.steps:
         text += f" {job.step}/{job.steps}"
     if job.seconds_left is not None:
         text += ", " + iface_("{time} left").format(time=_time(job.seconds_left))
-    row = layout.row(align=True)
-    row.progress(factor=fraction, text=text, translate=False)
-    row.operator("fatezero.cancel", text="", icon="X")
-
-
-def draw_outcome(layout, session: jobs.Session, width: float) -> None:
-    """How the last edit went."""
-    job = session.job
-    if job and job.state == "done":
-        if job.result:
-            layout.operator("fatezero.select_result", icon="RESTRICT_SELECT_OFF")
-        if job.notes:
-            draw_text(layout.box().column(), job.notes, width, icon="INFO")
-    if session.trouble:
-        draw_trouble(layout, session.trouble, width)
+    return text
 
 
 def draw_trouble(layout, trouble: Trouble, width: float) -> None:

@@ -1,50 +1,105 @@
-"""The add-on's preferences: which Python runs the engine."""
+"""The add-on's preferences: which engine, and how it lives."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import bpy
-from bpy.props import StringProperty
+from bpy.app.translations import pgettext_rpt as rpt_
+from bpy.props import EnumProperty, StringProperty
 
-from . import installer
-from .engine_process import LOG_NAME, venv_python
+from . import chosen, folders, installer, jobs, panels, trial
+from .engine_process import LOG_NAME
+from .protocol.errors import ProtocolError
+from .trouble import as_is
+
+
+def _changed(_preferences, _context) -> None:
+    trial.current = None  # what was found out about the engine before tells nothing now
+    jobs.session.use_place()
 
 
 class FATEZERO_AP_preferences(bpy.types.AddonPreferences):
     bl_idname = __package__
 
+    engine: EnumProperty(
+        name="Engine",
+        description="Where strips are edited",
+        items=[
+            ("LOCAL", "This Computer", "An engine on this computer, started when it is needed"),
+            ("REMOTE", "Remote", "An engine that somebody runs on another computer"),
+        ],
+        update=_changed,
+    )
     engine_python: StringProperty(
         name="Engine's Python",
         description="The Python that has the engine installed. Empty: the one that Install Engine has made",
         subtype="FILE_PATH",
+        update=_changed,
+    )
+    when_closed: EnumProperty(
+        name="When Blender Closes",
+        description="What the engine on this computer does once no Blender is open any more; no job is ever lost",
+        items=[
+            ("at-once", "End at Once", "End; jobs go on where they were when Blender is opened again"),
+            ("after-queue", "Finish the Queue", "Finish all jobs, then end; results are placed when Blender is opened"),
+            ("never", "Keep Running", "Stay, and keep the model in memory, until Stop Engine is pressed"),
+        ],
+        update=_changed,
+    )
+    remote_address: StringProperty(
+        name="Address",
+        description="Name and port of the other computer's engine, as gpu.studio:7860",
+        update=_changed,
+    )
+    remote_key: StringProperty(
+        name="Engine's Key",
+        description="The 64 digits that `python -m engine keys` prints on the other computer",
+        update=_changed,
     )
 
-    def draw(self, _context) -> None:
+    def draw(self, context) -> None:
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        layout.prop(self, "engine_python", placeholder=str(engine_python() or ""))
-        row = layout.row()
-        row.operator("fatezero.install_engine", icon="IMPORT")
-        log = Path(bpy.utils.extension_path_user(__package__, path="home")) / LOG_NAME
-        if log.is_file():
-            row.operator("wm.path_open", text="Open Log", icon="TEXT").filepath = str(log)
-        if installer.current and installer.current.running:
-            layout.progress(factor=installer.current.fraction, text=installer.current.line)
+        layout.row().prop(self, "engine", expand=True)
+        if self.engine == "REMOTE":
+            _draw_remote(layout, self, context.region.width)
+        else:
+            _draw_local(layout, self)
 
 
-def engine_python() -> Path | None:
-    """The engine's interpreter: the preference's, else the environment's, else our own; None if none is there."""
-    preferences = bpy.context.preferences.addons[__package__].preferences
-    named = bpy.path.abspath(preferences.engine_python) or os.environ.get("FATEZERO_ENGINE_PYTHON")
-    if named:
-        return Path(named)
-    own = venv_python(venv_folder())
-    return own if own.is_file() else None
+def _draw_local(layout, preferences) -> None:
+    layout.prop(preferences, "engine_python", placeholder=str(chosen.engine_python() or ""))
+    layout.prop(preferences, "when_closed")
+    row = layout.row()
+    row.operator("fatezero.install_engine", icon="IMPORT")
+    log = folders.home_folder() / LOG_NAME
+    if log.is_file():
+        row.operator("wm.path_open", text="Open Log", icon="TEXT").filepath = str(log)
+    if installer.current and installer.current.running:
+        layout.progress(factor=installer.current.fraction, text=installer.current.line)
 
 
-def venv_folder() -> Path:
-    """Where Install Engine puts the engine's environment."""
-    return Path(bpy.utils.extension_path_user(__package__, path="engine"))
+def _draw_remote(layout, preferences, width: float) -> None:
+    layout.prop(preferences, "remote_address", placeholder="gpu.studio:7860")
+    layout.prop(preferences, "remote_key")
+    split = layout.split(factor=0.4)
+    name = split.row()
+    name.alignment = "RIGHT"
+    name.label(text="This Computer's Key")
+    try:
+        row = split.row(align=True)
+        row.label(text=chosen.own_key(), translate=False)
+        row.operator("fatezero.copy_key", text="", icon="COPYDOWN")
+    except ProtocolError as error:
+        panels.draw_trouble(layout, as_is(error.sentence, error.remedy), width)
+    row = layout.row()
+    row.enabled = not (trial.current and trial.current.running)
+    row.operator("fatezero.test_connection", icon="LINKED")
+    if trial.current and trial.current.trouble:
+        panels.draw_trouble(layout, trial.current.trouble, width)
+    elif trial.current and trial.current.welcome:
+        welcome = trial.current.welcome
+        text = rpt_("The engine answers: version {version}, on {device}, with {models}.").format(
+            version=welcome.engine, device=welcome.device, models=", ".join(welcome.models)
+        )
+        panels.draw_text(layout.box().column(), [text], width, icon="CHECKMARK", translate=False)

@@ -7,7 +7,8 @@ from pathlib import Path
 import bpy
 from bpy.props import EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
-from . import jobs
+from . import chosen, folders, jobs
+from .places import Remote
 from .protocol import models
 from .protocol.settings import (
     BUILTIN_MODEL,
@@ -32,6 +33,12 @@ def _take_preset(settings: FATEZERO_PG_settings, _context) -> None:
     settings.cross_end = preset.values["cross_window"].end
     settings.self_end = preset.values["self_window"].end
     settings.new_word_strength = preset.weight
+
+
+def _model_names(_settings, _context, _typed: str) -> list[str]:
+    """The names of the models that the connected engine has."""
+    session = jobs.session
+    return session.welcome.models if session.engine == "ready" else []
 
 
 class FATEZERO_PG_settings(bpy.types.PropertyGroup):
@@ -131,15 +138,22 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         description="The model that makes the edit",
         items=[
             ("BUILTIN", "Built-in", "The small model that the engine brings with it"),
-            ("FOLDER", "Folder", "A Stable Diffusion 1.x checkpoint in a folder (diffusers layout)"),
+            ("FOLDER", "Folder", "A Stable Diffusion 1.x checkpoint in a folder (diffusers layout) on this computer"),
+            ("NAMED", "Name", "A model that the engine has under a name, such as those of another computer's engine"),
         ],
         update=_take_preset,
         options=set(),
     )
     model_folder: StringProperty(
         name="Folder",
-        description="The checkpoint's folder, on the machine that the engine runs on",
+        description="The checkpoint's folder",
         subtype="DIR_PATH",
+        options=set(),
+    )
+    model_name: StringProperty(
+        name="Name",
+        description="The model's name; those that the engine has are offered once it is connected",
+        search=_model_names,
         options=set(),
     )
 
@@ -171,19 +185,37 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         return new_words(self.target, self.source), new_words(self.source, self.target)
 
     def _model(self) -> str:
-        """The model's name, under which the engine on this machine finds its folder: no path goes over the wire."""
+        """The model's name, under which the engine finds it on its own machine: no path goes over the wire."""
         if self.model == "BUILTIN":
             return BUILTIN_MODEL
+        if self.model == "NAMED":
+            return self._named_model()
+        if isinstance(chosen.place(), Remote):
+            raise Trouble(
+                "The engine on another computer does not see this one's folders.",
+                "Choose one of its models by name, or the built-in model.",
+            )
         if not self.model_folder.strip():
             raise Trouble("No model folder is chosen.", "Choose a checkpoint's folder, or the built-in model.")
         folder = Path(bpy.path.abspath(self.model_folder))
         try:
-            return models.register(jobs.home_folder(), folder)
+            return models.register(folders.home_folder(), folder)
         except OSError as error:
             raise Trouble(
                 "The model's folder cannot be noted down for the engine ({reason}).", "Check the disk.",
                 reason=error.strerror,
             ) from error  # fmt: skip
+
+    def _named_model(self) -> str:
+        name, session = self.model_name.strip(), jobs.session
+        if not name:
+            raise Trouble("No model is named.", "Choose one of the engine's models, or the built-in one.")
+        if session.engine == "ready" and name not in session.welcome.models:
+            raise Trouble(
+                "The engine has no model '{name}'.", "Choose one of these: {models}.",
+                name=name, models=", ".join(session.welcome.models),
+            )  # fmt: skip
+        return name
 
 
 def register() -> None:

@@ -6,7 +6,7 @@ import atexit
 
 import bpy
 
-from . import documents, installer, jobs, operators, panels, preferences, properties
+from . import documents, folders, installer, jobs, operators, panels, preferences, properties
 
 CLASSES = (
     properties.FATEZERO_PG_settings,
@@ -21,15 +21,15 @@ def register() -> None:
         bpy.utils.register_class(cls)
     properties.register()
     documents.register()
-    jobs.remove_leftovers()
+    jobs.register()
+    folders.remove_leftovers()
     atexit.register(_end)  # `bpy` as a module ends without disabling its add-ons
 
 
 def unregister() -> None:
     atexit.unregister(_end)
     _end()
-    if bpy.app.timers.is_registered(jobs.tick):
-        bpy.app.timers.unregister(jobs.tick)
+    jobs.unregister()
     documents.unregister()
     properties.unregister()
     for cls in reversed(CLASSES):

@@ -1,14 +1,8 @@
-"""Edited frames come back: a folder beside the .blend, a strip over its source, and on it what made it."""
+"""Edited frames become a strip over their source, and on it stands what made it."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import re
-import shutil
-import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +11,6 @@ import bpy
 from . import compat, strips
 from .trouble import Trouble
 
-FOLDER = "fatezero"
-"""Beside the .blend: every result has a folder of its own in it."""
-_RENAMES, _PAUSE = 5, 0.02
-"""How often a folder's renaming is tried, and seconds between."""
 TAG = "fatezero"
 """The strip's custom property that says how it was made."""
 
@@ -46,46 +36,10 @@ class Origin:
         return {**self.__dict__, "seed": "none"}
 
 
-class Landing:
-    """A folder for one result below `beside`: filled out of sight, then shown whole under its name."""
-
-    def __init__(self, beside: Path, strip_name: str):
-        base = re.sub(r"[^\w.-]+", "-", strip_name).strip("-.")[:40] or "strip"
-        name = f"{base}-{uuid.uuid4().hex[:8]}"
-        self._parent = beside / FOLDER
-        self.unfinished, self.folder = self._parent / f".{name}.part", self._parent / name
-
-    def open(self) -> None:
-        """Make the hidden folder; `Trouble` where that is impossible."""
-        try:
-            self.unfinished.mkdir(parents=True)
-        except OSError as error:
-            raise _cannot_write(self._parent, error) from error
-
-    def show(self) -> None:
-        """Give the filled folder its name; where that is impossible the files stay where they are, and `folder` says so.
-
-        On Windows no folder can be renamed while a virus scanner reads in it.
-        """
-        for _ in range(_RENAMES):
-            with contextlib.suppress(OSError):
-                os.replace(self.unfinished, self.folder)
-                return
-            time.sleep(_PAUSE)
-        self.folder = self.unfinished
-
-    def discard(self) -> None:
-        """Remove what is unfinished, and the folder around it if nothing else is in it."""
-        shutil.rmtree(self.unfinished, ignore_errors=True)
-        try:
-            self._parent.rmdir()
-        except OSError:
-            pass  # other results are in it, or it never was
-
-
 def insert(source: strips.Source, frames: list[Path], origin: Origin) -> str:
     """Put the frames over the strip that `source` describes, wherever that is now; the new strip's name.
 
+    They cover what was exported, whole. Where the strip was cut meanwhile, the piece that has kept its name says where.
     `Trouble` where the strip is gone or no channel is free.
     """
     strip = strips.find(source)
@@ -133,12 +87,3 @@ def push_undo(message: str) -> None:
         with bpy.context.temp_override(window=window, screen=window.screen, area=window.screen.areas[0]):
             bpy.ops.ed.undo_push(message=message)
         return
-
-
-def _cannot_write(folder: Path, error: OSError) -> Trouble:
-    return Trouble(
-        "The result cannot be written to {folder}: {reason}.",
-        "Make room there or save the .blend elsewhere, then edit the strip again.",
-        folder=folder,
-        reason=error.strerror,
-    )

@@ -93,22 +93,29 @@ def describe(scene: bpy.types.Scene, strip) -> Source:
 
 
 def find(source: Source) -> bpy.types.Strip | None:
-    """The strip that `source` was taken from, if it is still there, moved or renamed as it may be."""
+    """The strip that `source` was taken from, if it is still there, moved, renamed or cut as it may be.
+
+    Of the pieces of one that was cut, the one with its name; else the first one that shows a part of what it showed.
+    """
     scene = bpy.data.scenes.get(source.scene)
     if scene is None or scene.sequence_editor is None:
         return None
     strip = named(scene, source.name)
     if strip is not None and strip.type == source.kind:
         return strip
-    renamed = [
-        strip
-        for strip in compat.all_strips(scene.sequence_editor)
-        if strip.type == source.kind
-        and compat.left_handle(strip) == source.first
+    pieces = [strip for strip in compat.all_strips(scene.sequence_editor) if _is_piece(strip, source)]
+    return min(pieces, key=compat.left_handle, default=None)
+
+
+def _is_piece(strip, source: Source) -> bool:
+    """Whether the strip is where `source` was, whole or in part, and shows the same under another name."""
+    return (
+        strip.type == source.kind
         and strip.channel == source.channel
+        and compat.content_start(strip) == source.content_start
+        and source.first <= compat.left_handle(strip) < compat.right_handle(strip) <= source.first + source.count
         and "\n".join(str(path) for path in media(strip)) == source.media
-    ]
-    return renamed[0] if len(renamed) == 1 else None
+    )
 
 
 def check(scene: bpy.types.Scene, strip) -> None:
@@ -146,9 +153,8 @@ def check(scene: bpy.types.Scene, strip) -> None:
 
 
 def check_size(scene: bpy.types.Scene, count: int) -> None:
-    """Raise `Trouble` where the engine would not take so many frames of the project's size."""
+    """Raise `Trouble` where the engine would not take so many frames, or frames of the project's size."""
     width, height = scene.render.resolution_x, scene.render.resolution_y
-    most = min(limits.MAX_FRAMES, limits.MAX_CLIP_BYTES // (width * height * 4))
     if max(width, height) > limits.MAX_FRAME_SIDE:
         raise Trouble(
             "The project is {width} x {height} pixels; the engine takes at most {side} on a side.",
@@ -157,12 +163,12 @@ def check_size(scene: bpy.types.Scene, count: int) -> None:
             height=height,
             side=limits.MAX_FRAME_SIDE,
         )
-    if count > most:
+    if count > limits.MAX_FRAMES:
         raise Trouble(
-            "The strip has {count} frames; at this resolution the engine takes at most {most}.",
+            "The strip has {count} frames; the engine takes at most {most} at a time.",
             "Split the strip and edit a shorter part of it.",
             count=count,
-            most=most,
+            most=limits.MAX_FRAMES,
         )
 
 

@@ -7,8 +7,10 @@ import sys
 
 COMMANDS = {
     "edit": ("engine.cli.edit:main", "edit a video file or a folder of images"),
+    "tune": ("engine.cli.tune:main", "tune a checkpoint on one clip, for shape edits of it"),
     "models": ("engine.cli.models:main", "add, fetch, list and remove checkpoints"),
     "verify": ("engine.cli.verify:main", "replay a case of the authors' program against this engine"),
+    "bench": ("engine.cli.bench:main", "measure speed and memory of edits on this machine"),
     "doctor": ("engine.cli.doctor:main", "say what device, memory, versions and checkpoints there are"),
     "serve": ("engine.service.server:main", "serve Blender's add-on"),
     "status": ("engine.cli.control:status", "say whether an engine runs here, and how it is"),

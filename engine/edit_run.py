@@ -15,7 +15,8 @@ from protocol.settings import EditSettings
 
 from .clips import Clip
 from .errors import EditError
-from .fatezero.method import EditPlan, Inversion, edit, invert
+from .fatezero.background import edited_share, lay_over
+from .fatezero.method import EditPlan, Inversion, changing_masks, edit, invert
 from .fatezero.schedule import Schedule
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
 from .memory import Budget, attempt
@@ -57,6 +58,7 @@ class EditRun:
         self._device = editor.unet.device
 
         budget = Budget(editor.checkpoint, self._geometry, self._device, memory_share)
+        self._band = budget.band
         if self._temporal.needs_whole_clip:
             budget.check_whole(self._frames)
         self._inversion, self._kept, self._state, begun_with = Inversion(latents=[]), None, None, None
@@ -123,7 +125,7 @@ class EditRun:
                 self._inversion.level()
 
     def _encode(self, part: slice) -> Tensor:
-        return self._editor.encode(self._geometry.to_model(self._clip[part][..., :3])).cpu()
+        return self._editor.encode(self._geometry.to_model(self._clip[part][..., :3]), self._band).cpu()
 
     def _invert_on(self) -> bool:
         def told(share: float = 0.0) -> None:
@@ -149,28 +151,37 @@ class EditRun:
         return True
 
     def _mean_maps(self) -> Tensor | None:
-        """(F, pixels, tokens): the source's averaged cross-attention, mean over all steps; None where no mask is wanted."""
-        if not self._settings.mask_words:
+        """(F, pixels, tokens): the source's averaged cross-attention, mean over all steps; None where no mask needs it."""
+        if not self._settings.mask_words and not self._settings.keep_background:
             return None
         self._invert()
         return sum(self._inversion.maps[step] for step in range(self._steps)) / self._steps
 
     def _decode(self, maps: Tensor | None) -> None:
+        share = self._edited_share(maps) if self._settings.keep_background else None
         for part, frames in self._autoencoded("decode", self._decode_part):
             masks = {}
-            if maps is not None:
+            if self._settings.mask_words:
                 words, source = self._settings.mask_words, self._plan.source
                 masks = self._editor.word_masks(words, source, maps[part], self._state.latents, self._geometry)
+            if share is not None:
+                frames = lay_over(self._clip[part][..., :3], frames, self._geometry.to_masks(share[part]))
             if self._clip.shape[-1] == 4:
                 frames = np.concatenate([frames, self._clip[part][..., 3:]], axis=-1)
             self._write(part.start, frames, masks)
 
+    def _edited_share(self, maps: Tensor) -> Tensor:
+        """(F, rows, columns) in 0 to 1, on the grid of the masks: how much of the edit each place of the result takes."""
+        unet = self._editor.unet
+        sizes, level = unet.sizes(self._state.latents), unet.profile.mask_level
+        return edited_share(changing_masks(unet, self._plan, maps, self._state.target_maps, sizes, level))
+
     def _decode_part(self, part: slice) -> np.ndarray:
-        return self._geometry.to_frames(self._editor.decode(self._state.latents[part]))
+        return self._geometry.to_frames(self._editor.decode(self._state.latents[part], self._band))
 
     def _autoencoded(self, stage: str, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
-        """What `work` makes of each few frames in their order; of fewer, once memory has run out."""
-        size, start = self._editor.autoencoded_at_once(self._geometry), 0
+        """What `work` makes of each few frames in their order; of fewer, and of bands, once memory has run out."""
+        size, start = self._editor.autoencoded_at_once(self._geometry) if self._band is None else 1, 0
         while start < self._frames:
             self._ticker.say(stage, start, self._frames)
             part = slice(start, min(start + size, self._frames))
@@ -181,8 +192,15 @@ class EditRun:
             elif size > 1:
                 size //= 2
             else:
-                raise _one_is_too_large(self._geometry.padded)
+                self._halve_band()
         self._ticker.say(stage, self._frames, self._frames)
+
+    def _halve_band(self) -> None:
+        """Let the autoencoder take half as much of a frame at once."""
+        width, height = self._geometry.padded
+        self._band = (width * height if self._band is None else self._band) // 2
+        if self._band < 2 * width:
+            raise _one_is_too_large(self._geometry.padded)
 
     def _fitting(self, work: Callable[[], bool]) -> None:
         """Do `work`, which goes on from the last step, with half as many frames at once whenever memory runs out."""

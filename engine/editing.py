@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from traceback import clear_frames
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from protocol.models import Model
 from protocol.settings import EditSettings, SettingsError, check
 
+from . import autoencoder
 from .clips import ArrayClip, Clip
-from .devices import choose_device, choose_dtype, release_memory
+from .devices import choose_device, choose_dtype, free_memory, release_memory
 from .edit_run import EditRun, Write
 from .errors import EditError
 from .fatezero.masks import soft_mask
@@ -24,7 +24,7 @@ from .fatezero.schedule import Schedule
 from .fatezero.unet import FateZeroUNet
 from .geometry import Geometry
 from .keeping import Keep
-from .memory import FRAMES_AT_ONCE, ran_out
+from .memory import FRAMES_AT_ONCE, MARGIN, band_pixels, ran_out
 from .models.checkpoint import Checkpoint, load
 from .models.text import embed, read_prompt
 from .plans import check_words, edit_plan
@@ -116,10 +116,13 @@ class Editor:
     def autoencode(self, frames: np.ndarray) -> np.ndarray:
         """(F, H, W, 3) uint8 through the autoencoder and back: the best that any edit can keep of them."""
         geometry = self.geometry(frames)
-        size = self.autoencoded_at_once(geometry)
+        band = band_pixels(self.checkpoint, geometry, MARGIN * free_memory(self.unet.device))
+        size = self.autoencoded_at_once(geometry) if band is None else 1
         return np.concatenate(
             [
-                geometry.to_frames(self.decode(self.encode(geometry.to_model(frames[start : start + size]))))
+                geometry.to_frames(
+                    self.decode(self.encode(geometry.to_model(frames[start : start + size]), band), band)
+                )
                 for start in range(0, len(frames), size)
             ]
         )
@@ -138,19 +141,13 @@ class Editor:
         """Frames that the autoencoder is given together."""
         return max(1, min(FRAMES_AT_ONCE, PIXELS_AT_ONCE // (geometry.padded[0] * geometry.padded[1])))
 
-    @torch.no_grad()
-    def encode(self, pictures: Tensor) -> Tensor:
-        """(F, 3, H, W) to scaled latents (F, 4, h, w): the autoencoder's mean, so that results repeat."""
-        vae = self.checkpoint.vae
-        mean = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mean
-        # Contiguous, as latents from a disk are: the order in memory chooses a convolution's kernel, and with it last bits.
-        return (mean.float() * vae.config.scaling_factor).contiguous()
+    def encode(self, pictures: Tensor, band: int | None = None) -> Tensor:
+        """(F, 3, H, W) in -1 to 1 to scaled latents (F, 4, h, w). `band`: pixels, where pictures do not fit whole."""
+        return autoencoder.encode(self.checkpoint.vae, pictures, band)
 
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (F, 4, h, w) to (F, 3, H, W) in -1 to 1."""
-        vae = self.checkpoint.vae
-        return vae.decode((latents / vae.config.scaling_factor).to(vae.device, vae.dtype)).sample
+    def decode(self, latents: Tensor, band: int | None = None) -> Tensor:
+        """Scaled latents (F, 4, h, w) to (F, 3, H, W) in -1 to 1. `band` as in `encode`."""
+        return autoencoder.decode(self.checkpoint.vae, latents, band)
 
     def embedding(self, prompt: Prompt) -> Tensor:
         """(length, width): the prompt as the UNet takes it; computed once while it is in use."""

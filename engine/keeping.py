@@ -175,9 +175,9 @@ def read(path: Path, key: str) -> dict[str, Tensor] | None:
 
 
 def cannot_keep(error: OSError, folder: Path) -> EditError:
-    """What a user is told where an edit's state cannot be written."""
+    """What a user is told where what is kept cannot be written."""
     if full_disk(error):
-        return EditError("disk-full", f"The disk that holds {folder} is full.", "Make room on it, then edit again.")
+        return EditError("disk-full", f"The disk that holds {folder} is full.", "Make room on it, then try again.")
     return EditError(
         "cannot-write", f"The engine cannot write to {folder} ({error.strerror}).", "Check the folder's permissions."
     )

@@ -21,6 +21,9 @@ longer until a cancel is heard."""
 MARGIN = 0.9
 """Part of the free memory that is planned with."""
 
+AUTOENCODER_ACTIVATIONS = 8
+"""Feature maps that the autoencoder holds at its fullest moment, for each picture; of its levels it is the finest two's."""
+
 T = TypeVar("T")
 
 
@@ -31,12 +34,22 @@ def bytes_per_frame(checkpoint: Checkpoint, geometry: Geometry) -> int:
     return 3 * ACTIVATIONS * checkpoint.unet.config.block_out_channels[0] * width * height * item
 
 
+def band_pixels(checkpoint: Checkpoint, geometry: Geometry, free: float) -> int | None:
+    """Pixels of the bands in which the autoencoder takes a picture, in `free` bytes; None: it fits whole."""
+    channels = checkpoint.vae.config.block_out_channels
+    each = AUTOENCODER_ACTIVATIONS * checkpoint.vae.dtype.itemsize
+    width, height = geometry.padded
+    return None if each * max(channels[:2]) * width * height <= free else int(free // (each * max(channels)))
+
+
 class Budget:
     """The memory that is free for a clip's frames: `share` of the device's, taken when the edit begins."""
 
     def __init__(self, checkpoint: Checkpoint, geometry: Geometry, device: torch.device, share: float):
         self._free, self._share, self._size = free_memory(device), share, geometry.padded
         self._each = bytes_per_frame(checkpoint, geometry)
+        self.band = band_pixels(checkpoint, geometry, self._free * share * MARGIN)
+        """Pixels of the bands in which the autoencoder takes a frame; None: it takes it whole."""
 
     def chunk(self, frames: int, anchors: int, begun_with: int | None) -> int:
         """Frames to a call for a clip that may be parted: as many as an edit was `begun_with`, if that is still right.

@@ -20,6 +20,7 @@ def edit_plan(settings: EditSettings, source: Prompt, target: Prompt) -> EditPla
             target_words=settings.blend_target,
             threshold=settings.blend_threshold,
             latents=settings.blend_latents,
+            background=settings.keep_background,
         )
     return EditPlan(
         source=source,

@@ -23,8 +23,6 @@ MAX_FRAMES = 2000
 """Of one job."""
 MAX_FRAME_SIDE = 8192
 """Pixels along a frame's width or height."""
-MAX_CLIP_BYTES = 2048 * MIB
-"""Of all frames of a job, decoded to 8-bit RGB or RGBA."""
 MAX_MASK_WORDS = 16
 """Words of one job whose masks are wanted."""
 MAX_NOTES = 32
@@ -70,7 +68,6 @@ def as_dict() -> dict[str, int]:
         "frames": MAX_FRAMES,
         "frame_bytes": MAX_BLOB_BYTES,
         "frame_side": MAX_FRAME_SIDE,
-        "clip_bytes": MAX_CLIP_BYTES,
         "mask_words": MAX_MASK_WORDS,
         "settings_bytes": MAX_SETTINGS_BYTES,
         "queued_jobs": MAX_CLIENT_JOBS,

@@ -45,11 +45,13 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     blend_source: tuple[str, ...] = ()
     """Words of the source prompt whose place in the picture may change its shape; none: structure is kept all over."""
     blend_target: tuple[str, ...] = ()
-    """Words of the target prompt for the same place; used by latent blending."""
+    """Words of the target prompt for the same place; used by latent blending and by `keep_background`."""
     blend_threshold: float = 0.3
     """How sure a place must be to belong to the blend words, 0 to 1; lower takes more of the picture."""
     blend_latents: bool = False
     """Also keep the source's latents outside the blend words' place (for local changes of shape)."""
+    keep_background: bool = False
+    """Far outside the blend words' place, take the source's own pixels at full resolution, with soft edges."""
     mask_words: tuple[str, ...] = ()
     """Words of the source prompt whose masks are wanted beside the edited frames."""
     keys: tuple[str, ...] = ("mid",)
@@ -155,6 +157,8 @@ def check(settings: EditSettings) -> None:
     _in_prompt("word_windows", settings.word_windows, "target", settings.target)
     if settings.blend_latents and not settings.blend_source:
         raise SettingsError("blend_latents needs blend words; name the object in blend_source and blend_target.")
+    if settings.keep_background and not settings.blend_source:
+        raise SettingsError("keep_background needs blend words; name what may change in blend_source and blend_target.")
     if not settings.keys:
         raise SettingsError("keys names no frame; use 'mid', 'first', 'last' or an offset such as '-1'.")
     for key in settings.keys:

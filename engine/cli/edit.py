@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--frames",
-        type=_frames,
+        type=frame_range,
         default=(0, None),
         metavar="START:END",
         help="edit only these frames, counted from 0, END not included",
@@ -135,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
         "--blend-latents", action="store_true", default=None, help="keep the source's latents outside that place"
     )
     fine.add_argument(
+        "--keep-background",
+        action="store_true",
+        default=None,
+        help="take the clip's own pixels, at full resolution, far outside that place",
+    )
+    fine.add_argument(
         "--keys",
         nargs="+",
         metavar="FRAME",
@@ -156,7 +162,7 @@ def _window(text: str) -> Window:
     return Window(float(start or 0), float(end))
 
 
-def _frames(text: str) -> tuple[int, int | None]:
+def frame_range(text: str) -> tuple[int, int | None]:
     start, colon, end = text.partition(":")
     if not colon or int(start or 0) < 0 or int(end or 1) < 1:
         raise argparse.ArgumentTypeError("must be START:END, such as 0:16")

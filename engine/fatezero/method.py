@@ -29,6 +29,13 @@ class Blend:
     """Blend self-attention by the mask."""
     latents: bool = False
     """Keep the inverted latents outside the mask."""
+    background: bool = False
+    """The masks of the whole edit are wanted after it (`background`)."""
+
+    @property
+    def sums_target_maps(self) -> bool:
+        """Whether the edit's own cross-attention is summed over its steps."""
+        return self.latents or (self.background and bool(self.target_words))
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ class EditStep:
     latents: Tensor
     """(F, 4, h, w), float32."""
     target_maps: Tensor | None = None
-    """(F, pixels, tokens): the edit's own cross-attention summed over all steps so far; with latent blending only."""
+    """(F, pixels, tokens): the edit's own cross-attention summed over all steps so far, where masks need it."""
     latent_masks: list[Tensor] = field(default_factory=list)
     """Boolean (F, 1, h, w) each, where latents were blended in this step: of the source words, of the target words."""
     attention_bytes: int = 0
@@ -210,7 +217,7 @@ class _StepEdit:
         x = self.before.latents[part].to(device)
         inverted = None if self.inverted is None else self.inverted[part].to(device)
         maps = None if self.maps is None else self.maps[part].to(device)
-        sums_maps = bool(plan.blend and plan.blend.latents)
+        sums_maps = bool(plan.blend and plan.blend.sums_target_maps)
         call.mask = attention_mask(self.unet, plan, maps, self.unet.sizes(x))
         call.gather = TARGET if sums_maps else None
         outputs = self.unet(
@@ -231,7 +238,7 @@ class _StepEdit:
                 summed = self.before.target_maps[part].to(device) + summed
             after.target_maps = put(after.target_maps, part, summed, like)
             if self.blends_latents:
-                masks = latent_masks(self.unet, plan, maps, summed, self.unet.sizes(x))
+                masks = changing_masks(self.unet, plan, maps, summed, self.unet.sizes(x))
                 latents = torch.where(torch.stack(masks).any(0), latents, inverted)
                 whole = after.latent_masks or [None] * len(masks)
                 after.latent_masks = [put(to, part, mask, like) for to, mask in zip(whole, masks, strict=True)]
@@ -259,16 +266,21 @@ def attention_mask(
     return at_level
 
 
-def latent_masks(
-    unet: FateZeroUNet, plan: EditPlan, source_maps: Tensor, target_maps: Tensor, sizes: list[tuple[int, int]]
+def changing_masks(
+    unet: FateZeroUNet,
+    plan: EditPlan,
+    source_maps: Tensor,
+    target_maps: Tensor | None,
+    sizes: list[tuple[int, int]],
+    level: int = 0,
 ) -> list[Tensor]:
-    """Where latents may change, boolean (F, 1, h, w) each; their union is what counts.
+    """Where the edit may leave the source, boolean (F, 1, height, width) each at `level`; their union is what counts.
 
-    The first is the source words' mask of this step, the second the target words' over all steps so far.
+    The first is the source words' mask of a step, or of all; the second the target words' over all steps so far.
     """
     grid = sizes[unet.profile.mask_level]
     return [
-        blend_mask(maps, tokens, grid, sizes[0], plan.blend.threshold)
+        blend_mask(maps, tokens, grid, sizes[level], plan.blend.threshold)
         for maps, tokens in (
             (source_maps, plan.source.positions(plan.blend.source_words)),
             (target_maps, plan.target.positions(plan.blend.target_words)),

@@ -67,6 +67,18 @@ class Schedule:
         alpha = self.alpha(timestep)
         return sqrt(alpha) * output + sqrt(1 - alpha) * x.float()
 
+    def noised(self, clean: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """`clean` with as much `noise` as a picture has at `timestep`."""
+        alpha = self.alpha(timestep)
+        return sqrt(alpha) * clean + sqrt(1 - alpha) * noise
+
+    def target(self, clean: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """What a UNet that knows both would put out for `noised`: the noise, or the velocity."""
+        if self.prediction_type == "epsilon":
+            return noise
+        alpha = self.alpha(timestep)
+        return sqrt(alpha) * noise - sqrt(1 - alpha) * clean
+
     def denoise(self, x: Tensor, noise: Tensor, timestep: int) -> Tensor:
         """One sampling step, from `timestep` to the next lower one."""
         return _move(x, noise, self.alpha(timestep), self.alpha(timestep - self.spacing))

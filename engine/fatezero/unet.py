@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -55,19 +56,25 @@ class FateZeroUNet:
     @torch.no_grad()
     def __call__(self, latents: Sequence[Tensor], timestep: int, prompts: Sequence[Tensor], call: Call) -> list[Tensor]:
         """One output (F, 4, h, w) for each row: `latents` (F, 4, h, w) with a prompt's embedding (length, width)."""
-        call.layers_with_maps = self._map_layers
-        self._current[0] = call
         contexts = [prompt.expand(call.frames, -1, -1) for prompt in prompts]
-        try:
+        with self.doing(call):
             output = self.unet(
                 torch.cat(list(latents)).to(self.device, self.dtype),
                 timestep,
                 encoder_hidden_states=torch.cat(contexts).to(self.device, self.dtype),
                 return_dict=False,
             )[0]
+        return list(output.split(call.frames))
+
+    @contextmanager
+    def doing(self, call: Call) -> Iterator[None]:
+        """While it lasts, whatever runs the UNet, a backward pass that computes layers again too, does what `call` says."""
+        call.layers_with_maps = self._map_layers
+        self._current[0] = call
+        try:
+            yield
         finally:
             self._current[0] = ALONE  # a call holds the whole inversion; it shall not outlive the edit
-        return list(output.split(call.frames))
 
     def _layer(self, name: str) -> Layer:
         """What the profile says of the layer with this name, such as `down_blocks.1.attentions.0.…attn1.processor`."""

@@ -120,6 +120,17 @@ def as_image_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat | {"_class_name": "UNet2DConditionModel"}
 
 
+def as_tuned_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """An image model's configuration with its class and blocks named as those of a tuned video checkpoint."""
+    renamed = {
+        key: [block.replace("2D", "Pseudo3D") for block in value] if key.endswith("block_types") else value
+        for key, value in config.items()
+        if key != "_name_or_path"
+    }
+    renamed["mid_block_type"] = "UNetMidBlockPseudo3DCrossAttn"
+    return renamed | {"_class_name": TUNED_CLASSES[0]}
+
+
 def check_unet(name: str, config: Mapping[str, Any], text_config: Mapping[str, Any]) -> None:
     """Refuse UNets of other makes that go by the same class (SDXL, inpainting, distilled and conditioned ones)."""
     if is_tuned(config):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -108,8 +110,31 @@ def new_file() -> None:
 
 def reach(session, *states: str) -> None:
     """Carry the job on, as the timer does, until it is in one of these states."""
-    wait_until(lambda: session.tick() and session.job.state in states or session.job.final)
-    assert session.job.state in states, (session.job.state, session.job.trouble)
+    job = session.job
+    tick_until(session, lambda: job.state in states or not session.carries_on(job))
+    assert job.state in states, (job.state, job.trouble, session.trouble)
+
+
+def tick_until(session, condition, patience: float = 300.0) -> None:
+    """Do the timer's work until something is so; fail if that does not come."""
+    wait_until(lambda: (session.tick(), condition())[1], patience)
+
+
+def settle(addon) -> list[str]:
+    """Have no jobs and no trouble any more; returns the states of those that had not ended."""
+    session = addon.jobs.session
+    left = [job.state for job in session.jobs if not job.final]
+    for job in list(session.jobs):
+        if job.under_way:
+            session.cancel(job)
+        tick_until(session, lambda job=job: not job.under_way)
+        session.dismiss(job)
+    if session.engine == "off":  # nobody can be told: the next engine has a new home's worth of jobs to forget
+        session._over.clear()
+        session.keep()
+    tick_until(session, lambda: session._over == [])
+    session.trouble = None
+    return left
 
 
 def stop_engine(addon) -> None:
@@ -130,13 +155,12 @@ def wait_until(condition, patience: float = 300.0) -> None:
 def project(tmp_path: Path, addon: Addon) -> Project:
     """A saved project with nothing in it; afterwards nothing may be left behind."""
     new_file()
-    addon.jobs.session.trouble = addon.jobs.session.job = None
     made = Project(tmp_path / "project {x}")
     yield made
-    session = addon.jobs.session
-    assert not session.busy
+    assert settle(addon) == []  # no job is left over
     assert [scene.name for scene in bpy.data.scenes if "Export" in scene.name] == []
-    assert list(addon.jobs.exports_folder().iterdir()) == []
+    assert list(addon.folders.exports_folder().iterdir()) == []
+    assert list(addon.folders.records_folder().rglob("*.json")) == []
     assert [path for path in tmp_path.rglob("*.part")] == []
 
 
@@ -295,3 +319,18 @@ def refused(**names) -> str:
     with pytest.raises(RuntimeError) as error:
         bpy.ops.fatezero.edit_strip(**names)
     return str(error.value).removeprefix("Error: ").strip()
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file of this process can grow over 100 bytes: for whoever writes, a disk that is full."""
+    import resource  # not on Windows
+
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)

@@ -1,4 +1,7 @@
-"""A Blender of its own that edits and will be killed: `killed_blender.py -- PACKAGES PROJECT.blend CHECKPOINT`."""
+"""A Blender of its own that edits and will be killed, and the next one, which goes on.
+
+killed_blender.py -- begin|go-on PACKAGES PROJECT.blend CHECKPOINT
+"""
 
 import os
 import sys
@@ -10,19 +13,26 @@ import bpy
 import addon_utils  # a module of Blender's, there once bpy is
 
 MODULE = "bl_ext.user_default.fatezero_vse"
-packages, blend, checkpoint = sys.argv[-3:]
+what, packages, blend, checkpoint = sys.argv[-4:]
 sys.path += packages.split(os.pathsep)
 addon_utils.extensions_refresh()
 addon_utils.enable(MODULE, default_set=True)
 bpy.ops.wm.open_mainfile(filepath=blend)
-settings = bpy.data.scenes["Scene"].fatezero
-settings.source, settings.target, settings.steps = "a red ball", "a blue ball", 999
-settings.model, settings.model_folder = "FOLDER", checkpoint
 addon = sys.modules[MODULE + ".operators"]
-job = addon.begin(bpy.context)
-while not job.final:
-    addon.jobs.session.tick()
-    if job.state == "running" and job.stage == "invert":
+session = addon.jobs.session
+if what == "begin":
+    settings = bpy.data.scenes["Scene"].fatezero
+    settings.source, settings.target, settings.steps = "a red ball", "a blue ball", 25
+    settings.model, settings.model_folder = "FOLDER", checkpoint
+    job = addon.begin(bpy.context)
+else:
+    session.tick()
+    job = session.job
+while session.carries_on(job) or job.record():  # until the engine knows that the result is taken
+    if not session.tick():
+        time.sleep(0.02)
+    if what == "begin" and job.state == "running" and job.stage == "invert":
         print("RUNNING", flush=True)
         time.sleep(600)
+bpy.ops.wm.save_mainfile()
 print("ENDED", job.state, job.trouble, flush=True)

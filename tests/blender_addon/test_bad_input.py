@@ -108,7 +108,7 @@ def test_before_frame_0(project):
 
 def test_too_long(project):
     project.select(project.effect("COLOR", "long", 1, 1, 4000))
-    assert "The strip has 3999 frames; at this resolution the engine takes at most 2000." in refused()
+    assert "The strip has 3999 frames; the engine takes at most 2000 at a time." in refused()
 
 
 def test_too_large(project):

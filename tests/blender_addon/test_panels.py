@@ -39,7 +39,8 @@ class Layout:
                 self.shown.append(given.get("text", given["data"].bl_rna.properties[given["property"]].name))
             elif name == "operator":
                 module, _, operator = given["operator"].partition(".")
-                self.shown.append(getattr(getattr(bpy.ops, module), operator).get_rna_type().name)
+                kind = getattr(getattr(bpy.ops, module), operator).get_rna_type()
+                self.shown.append(given.get("text") or kind.name)
                 return SimpleNamespace()
             elif "text" in given:
                 self.shown.append(given["text"])
@@ -59,9 +60,10 @@ def drawn(addon, project):
             if not hasattr(panel, "poll") or panel.poll(context):
                 shown.append(panel.bl_label)
                 panel.draw(SimpleNamespace(layout=Layout(shown)), context)
-        addon.preferences.FATEZERO_AP_preferences.draw(
-            SimpleNamespace(layout=Layout(shown), bl_rna=addon.preferences.FATEZERO_AP_preferences.bl_rna), context
-        )
+        kind = addon.preferences.FATEZERO_AP_preferences
+        preferences = bpy.context.preferences.addons[kind.bl_idname].preferences
+        values = {name: getattr(preferences, name) for name in kind.__annotations__}
+        kind.draw(SimpleNamespace(layout=Layout(shown), bl_rna=kind.bl_rna, **values), context)
         return shown
 
     return draw
@@ -99,14 +101,69 @@ def test_while_it_works_and_afterwards(drawn, addon, project, engine):
     addon.operators.begin(bpy.context)
     while session.busy:
         shown = drawn()
-        assert "Cancel Edit" in shown and "Edit Strip" not in shown
+        assert "Cancel Edit" in shown and "Edit Strip" in shown and "clip" in shown
         seen.add(session.job.state)
         session.tick()
         time.sleep(0.05)
     assert {"exporting", "running"} <= seen
     assert session.job.state == "done", session.trouble
     shown = drawn()
-    assert "Select Result" in shown and "Stop Engine" in shown and "Made by FateZero" not in shown
+    assert (
+        "Select Result" in shown and "Dismiss" in shown and "Stop Engine" in shown and "Made by FateZero" not in shown
+    )
     bpy.ops.fatezero.select_result()
     shown = drawn()
     assert "Made by FateZero" in shown and "a blue ball" in " ".join(shown)
+
+
+def test_a_job_in_every_state(drawn, addon, project, no_engine):
+    """What each state offers, drawn without an engine: nothing here has to be carried on."""
+    session, Trouble = addon.jobs.session, addon.trouble.Trouble
+    project.prompts()
+    source = addon.strips.describe(project.scene, project.image_strip("a clip"))
+    job = addon.job.Job.begin(source, project.scene.fatezero.as_edit(), "")
+    session.jobs.append(job)
+    always = {"Edit Strip", "a clip"}
+    try:
+        for state, at_engine, more in (
+            ("exporting", False, {"Exporting 0/6", "Cancel Edit"}),
+            ("sending", False, {"Goes on when the engine is started", "Cancel Edit"}),
+            ("queued", True, {"Pause Edit", "Cancel Edit"}),
+            ("running", True, {"Pause Edit", "Cancel Edit"}),
+            ("paused", True, {"Resume Edit", "Cancel Edit"}),
+            ("unfetched", True, {"Fetch Again", "Dismiss", "the disk is full"}),
+            ("unplaced", True, {"Dismiss", "the disk is full"}),
+            ("failed", True, {"Try Again", "Dismiss", "the disk is full"}),
+            ("failed", False, {"Dismiss", "the disk is full"}),
+            ("done", True, {"Dismiss"}),
+        ):
+            job.state, job.at_engine = state, at_engine
+            job.trouble = Trouble("the disk is full") if "the disk is full" in more else None
+            shown = set(drawn())
+            assert always | more <= shown, (state, shown)
+            assert ("Try Again" in shown) == (state == "failed" and at_engine)
+            assert not ({"Pause Edit", "Resume Edit"} & shown) - more
+        job.state, job.ahead = "queued", 3
+        session.engine = "ready"
+        assert addon.panels.progress_text(job, session) == "Waiting, 3 before it"
+        session.engine = "lost"
+        assert addon.panels.progress_text(job, session) == "Connection lost, trying again"
+        job.state, job.steps = "placing", 0
+        assert addon.panels.progress_text(job, session) == "Placing"
+    finally:
+        session.engine = "off"
+        job.end("cancelled")
+        job.at_engine = False
+
+
+def test_a_remote_engine(drawn, addon, project, no_engine):
+    preferences = bpy.context.preferences.addons[addon.preferences.__package__].preferences
+    preferences.engine = "REMOTE"
+    try:
+        shown = drawn()
+        assert "Not connected" in shown and "Connect" in shown
+        assert {"Address", "Engine's Key", "This Computer's Key", "Copy Key", "Test Connection"} <= set(shown)
+        assert addon.chosen.own_key() in shown
+    finally:
+        preferences.engine = "LOCAL"
+    assert {"Engine's Python", "When Blender Closes"} <= set(drawn())

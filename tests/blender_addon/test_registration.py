@@ -12,6 +12,10 @@ import addon_utils
 
 from tests.blender_addon.conftest import MODULE, ROOT, processes_with, reach, wait_until
 
+WITHOUT_BPY = [
+    f"{name}.py"
+    for name in ["client", "engine_process", "events", "installer", "landing", "link", "places", "trial", "trouble"]
+]
 HANDLERS = [name for name in dir(bpy.app.handlers) if isinstance(getattr(bpy.app.handlers, name), list)]
 
 
@@ -41,22 +45,36 @@ def test_disabling_leaves_nothing(addon, project):
         assert traces()["types"] == enabled["types"]
 
 
-def test_disabling_ends_the_job_and_the_engine(addon, project, engine):
+def test_disabling_ends_the_engine_and_keeps_the_job(addon, project, engine):
     strip = project.image_strip(count=2)
     project.select(strip)
     project.prompts(steps=500)
     addon.operators.begin(bpy.context)
-    session, home = addon.jobs.session, str(addon.jobs.home_folder())
+    session, home = addon.jobs.session, str(addon.folders.home_folder())
     reach(session, "running")
+    job_id = session.job.id
     addon_utils.disable(MODULE)
-    assert session.job.state == "cancelled"
+    assert session.jobs == []
     wait_until(lambda: processes_with(home) == [])
     assert not (project.folder / "fatezero").exists()
     addon_utils.enable(MODULE)
+    session.tick()
+    assert [job.id for job in session.jobs] == [job_id]
+    session.cancel(session.job)
+
+
+def test_disabling_cancels_what_the_engine_has_not_got(addon, project, engine):
+    project.select(project.image_strip())
+    job = addon.operators.begin(bpy.context)
+    addon_utils.disable(MODULE)
+    assert job.state == "cancelled"
+    addon_utils.enable(MODULE)
+    addon.jobs.session.tick()
+    assert addon.jobs.session.jobs == []
 
 
 def test_leftovers_of_a_killed_blender_go(addon, project):
-    left = addon.jobs.exports_folder() / "999999999-abc"
+    left = addon.folders.exports_folder() / "999999999-abc"
     left.mkdir()
     (left / "00001.png").write_bytes(b"")
     addon_utils.disable(MODULE)
@@ -84,6 +102,6 @@ def test_rooms(addon):
     for path in (ROOT / "blender_addon").glob("*.py"):
         text = path.read_text()
         assert path.name == "compat.py" or "bpy.app.version" not in text, path.name
-        if path.name in ("client.py", "engine_process.py", "installer.py", "trouble.py"):
+        if path.name in WITHOUT_BPY:
             assert "import bpy" not in text and "from bpy" not in text, path.name
         assert len(text.splitlines()) < 400, path.name

@@ -1,6 +1,6 @@
-"""Edits that a test may kill: `python -m tests.engine.killable CHECKPOINT`, and the test's handle on that process.
+"""Edits and tunings that a test may kill: `python -m tests.engine.killable CHECKPOINT`, and the test's handle on that process.
 
-It loads the checkpoint once, forks for every edit that a line on stdin asks for, and says on stdout how far it is.
+It loads the checkpoint once, forks for every job that a line on stdin asks for, and says on stdout how far it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Killable:
-    """Edits in processes of their own."""
+    """Edits and tunings in processes of their own."""
 
     def __init__(self, checkpoint: Path):
         self._process = subprocess.Popen(
@@ -32,7 +32,14 @@ class Killable:
 
     def edit(self, settings: dict, *, kill_after: int | None = None, **job) -> tuple[list[dict], int]:
         """The reports of an edit and its exit status, negative where it was killed after so many of them."""
-        self._process.stdin.write(json.dumps({"settings": settings, **job}) + "\n")
+        return self._run({"kind": "edit", "settings": settings, **job}, kill_after)
+
+    def tune(self, settings: dict, *, kill_after: int | None = None, **job) -> tuple[list[dict], int]:
+        """The same of a tuning of the checkpoint."""
+        return self._run({"kind": "tune", "settings": settings, **job}, kill_after)
+
+    def _run(self, job: dict, kill_after: int | None) -> tuple[list[dict], int]:
+        self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         pid, reports = self._hear(), []
         while isinstance(heard := self._hear(), dict):
@@ -66,7 +73,8 @@ def main(checkpoint: str) -> None:
         job = json.loads(line)
         child = os.fork()
         if not child:
-            os._exit(_edit(editor, job))
+            _say(os.getpid())
+            os._exit(_edit(editor, job) if job["kind"] == "edit" else _tune(checkpoint, job))
         _, status = os.waitpid(child, 0)
         _say(os.waitstatus_to_exitcode(status))
 
@@ -75,14 +83,23 @@ def _edit(editor, job: dict) -> int:
     from engine.editing import Keep, Progress
     from protocol.settings import apply_preset
 
-    _say(os.getpid())
-
     def report(progress: Progress) -> None:
         _say({"stage": progress.stage, "step": progress.step, "fraction": progress.fraction})
 
     keep = Keep(Path(job["folder"], "cache"), Path(job["folder"], "job"))
     result = editor.edit(np.load(job["clip"]), apply_preset(**job["settings"]), report, keep=keep)
     np.save(job["out"], result.frames)
+    return 0
+
+
+def _tune(checkpoint: str, job: dict) -> int:
+    from engine.tuning.tune import TuneProgress, TuneSettings, tune
+
+    def report(progress: TuneProgress) -> None:
+        _say({"step": progress.step, "loss": progress.loss})
+
+    settings, out = TuneSettings(**job["settings"]), Path(job["out"])
+    tune(checkpoint, np.load(job["clip"]), settings, out, report, device="cpu", keep_every=job["keep_every"])
     return 0
 
 

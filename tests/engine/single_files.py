@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
 
+from engine.models.single import FAMILIES
+
+TINY = {
+    "unet": {"block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 64},
+    "vae": {"block_out_channels": [32, 32, 32, 32]},
+    "text_encoder": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 1},
+}
 _RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
     "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
@@ -90,3 +100,35 @@ def open_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     whole = {name: torch.cat([parts["q"], parts["k"], parts["v"]]) for name, parts in joined.items()}
     width = len(state["final_layer_norm.weight"])
     return renamed | whole | {"cond_stage_model.model.text_projection": torch.eye(width)}
+
+
+def configs(family: str, tiny: bool = True) -> dict:
+    """A family's own configurations, or those of a tiny checkpoint of its shape."""
+    values = json.loads((FAMILIES / f"{family}.json").read_text())
+    if tiny:
+        for part, changes in TINY.items():
+            values[part] |= changes
+        if family == "sd2":
+            values["unet"]["attention_head_dim"] = [1, 1, 1, 1]
+    return values
+
+
+def modules(family: str, tiny: bool = True) -> dict[str, nn.Module]:
+    """A family's parts with random weights, the same ones each time."""
+    torch.manual_seed(0)
+    values = configs(family, tiny)
+    return {
+        "unet": UNet2DConditionModel.from_config(values["unet"]),
+        "vae": AutoencoderKL.from_config(values["vae"]),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**values["text_encoder"])),
+    }
+
+
+def single(parts: dict[str, nn.Module], family: str) -> dict[str, Tensor]:
+    """The tensors of a family's parts as one file holds them."""
+    text = open_clip if family == "sd2" else clip
+    converted = {"unet": unet, "vae": vae, "text_encoder": text}
+    state = {}
+    for part, module in parts.items():
+        state |= converted[part](module.state_dict())
+    return {name: tensor.contiguous() for name, tensor in state.items()}

@@ -57,11 +57,26 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path, small_checkpoint):
     assert "no file or folder" in engine("edit", tmp_path / "none", *PROMPTS, *out, code=1)
     assert "target prompt is empty" in engine("edit", folder, "--source", "a", *out, code=1)
     assert "not a word of the source" in engine("edit", folder, *PROMPTS, "--masks", "dog", *out, code=1)
+    assert "needs blend words" in engine("edit", folder, *PROMPTS, "--keep-background", *out, code=1)
     (tmp_path / "empty").mkdir()
     assert "has no frames" in engine("edit", tmp_path / "empty", *PROMPTS, *out, code=1)
     (tmp_path / "text.mp4").write_text("not a video")
     assert "cannot be read as a video" in engine("edit", tmp_path / "text.mp4", *PROMPTS, *out, code=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_tune_makes_a_checkpoint_that_models_add_names(tmp_path, small_checkpoint):
+    folder, out = images(tmp_path / "in"), tmp_path / "tuned"
+    what = ("tune", folder, "--prompt", "a red cube on grass", "--model", small_checkpoint, "--out", out)
+    said = engine(
+        *what, "--frames", "1:4", "--steps", 2, "--rank", 4, "--rate", "1e-3", "--seed", 3,
+        "--samples", tmp_path / "samples", "--sample-every", 2,
+    )  # fmt: skip
+    assert "tuned on 3 frames" in said
+    assert len(read_clip(tmp_path / "samples/000002.mp4")[0]) == 3
+    said = engine("models", "add", out, "--name", "mine", "--home", tmp_path / "home")
+    assert "mine: tuned on video, made for 64 x 64" in said
+    assert "must be above 0" in engine(*what, "--steps", 0, code=2)
 
 
 def test_verify_ends_with_one_line_of_json():

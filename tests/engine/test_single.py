@@ -1,6 +1,5 @@
 """Single-file checkpoints: the same modules as from the folder that they come from, and sizes read from the weights."""
 
-import json
 import pickle
 import sys
 import types
@@ -9,54 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from engine.editing import Editor
 from engine.errors import EditError
 from engine.models.checkpoint import load
-from engine.models.single import FAMILIES, clip_tokenizer, configs_of
+from engine.models.single import clip_tokenizer, configs_of
 from protocol.models import Model
 from protocol.settings import apply_preset
-from tests.engine import single_files
+from tests.engine.single_files import configs, modules, single
 
 CPU = torch.device("cpu")
-TINY = {
-    "unet": {"block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 64},
-    "vae": {"block_out_channels": [32, 32, 32, 32]},
-    "text_encoder": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 1},
-}
-
-
-def configs(family: str, tiny: bool = True) -> dict:
-    """A family's own configurations, or those of a tiny checkpoint of its shape."""
-    values = json.loads((FAMILIES / f"{family}.json").read_text())
-    if tiny:
-        for part, changes in TINY.items():
-            values[part] |= changes
-        if family == "sd2":
-            values["unet"]["attention_head_dim"] = [1, 1, 1, 1]
-    return values
-
-
-def modules(family: str, tiny: bool = True) -> dict[str, torch.nn.Module]:
-    torch.manual_seed(0)
-    values = configs(family, tiny)
-    return {
-        "unet": UNet2DConditionModel.from_config(values["unet"]),
-        "vae": AutoencoderKL.from_config(values["vae"]),
-        "text_encoder": CLIPTextModel(CLIPTextConfig(**values["text_encoder"])),
-    }
-
-
-def single(parts: dict[str, torch.nn.Module], family: str) -> dict[str, torch.Tensor]:
-    text = single_files.open_clip if family == "sd2" else single_files.clip
-    converted = {"unet": single_files.unet, "vae": single_files.vae, "text_encoder": text}
-    state = {}
-    for part, module in parts.items():
-        state |= converted[part](module.state_dict())
-    return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
 @pytest.fixture(scope="module", params=["sd1", "sd2"])

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from engine.editing import Editor
 from engine.errors import EditError
-from engine.fatezero.attention import Call
+from engine.fatezero.attention import Call, key_frames
 from engine.fatezero.profile import Profile
 from engine.fatezero.temporal import TemporalAttention, TemporalConv2d, TemporalLayer
 from engine.fatezero.unet import FateZeroUNet
@@ -75,7 +75,7 @@ def test_temporal_layers_work_along_the_frames_of_each_row():
 def test_rows_do_not_see_each_other(tuned):
     unet = FateZeroUNet(tuned.unet, tuned.profile)
     x, prompt = random(2, 3, 4, 8, 8), random(77, 32)
-    options = dict(keys=("-1", "first"), pooled_norm=True)
+    options = dict(keys=key_frames(("-1", "first"), 3), pooled_norm=True)
     both = unet([x[0], x[1]], 500, [prompt] * 2, Call(("empty", "target"), 3, **options))
     (alone,) = unet([x[1]], 500, [prompt], Call(("target",), 3, **options))
     torch.testing.assert_close(both[1], alone, rtol=1e-4, atol=1e-5)

@@ -45,6 +45,7 @@ def test_what_is_given_goes_before_the_preset():
         ({"word_weights": {"green": 2.0}}, "not a word of the target prompt"),
         ({"blend_source": ("sphere",)}, "not a word of the source prompt"),
         ({"blend_latents": True}, "needs blend words"),
+        ({"keep_background": True}, "keep_background needs blend words"),
         ({"keys": ()}, "names no frame"),
         ({"keys": ("²",)}, "keys has '²'"),
         ({"keys": ("+-1",)}, "keys has '+-1'"),

@@ -1,0 +1,289 @@
+"""One job on Blender's side: from a strip over the engine to a strip, one small step at a time on the main thread."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from pathlib import Path
+
+import msgspec
+
+from . import documents, events, folders, landing, reimport, strips
+from .client import Client, Order
+from .documents import Document
+from .export import Export
+from .landing import Landing
+from .protocol import PROTOCOL_VERSION
+from .protocol.settings import EditSettings
+from .records import Record
+from .trouble import Trouble
+
+log = logging.getLogger(__name__)
+
+FINAL = ("done", "failed", "cancelled")
+"""The job has ended."""
+AT_REST = ("unfetched", "unplaced")
+"""Its result is at the engine, or its files are here, and somebody has to do something about what is in the way."""
+
+
+class Job:
+    """One edit.
+
+    `state` is `exporting`, `sending`, `queued`, `running`, `paused`, `fetching` or `placing`; `unfetched` where the
+    result cannot be written here, `unplaced` where its document is not open; in the end `done`, `failed` or `cancelled`.
+    """
+
+    def __init__(self, job_id: str, source: strips.Source, settings: EditSettings, document: Document, engine: str):
+        """`engine` is the name of the place that the job is for."""
+        self.id, self.source, self.settings, self.document, self.engine = job_id, source, settings, document, engine
+        self.begun = time.time()
+        self.state, self.stage = "exporting", ""
+        self.step, self.steps = 0, source.count
+        self.fraction, self.seconds_left = 0.0, None
+        self.ahead = 0
+        """Own jobs before it in the engine's queue."""
+        self.cancelling = False
+        self.trouble: Trouble | None = None
+        self.notes: list[str] = []
+        self.timings: dict[str, float] = {}
+        self.result = ""
+        """The new strip's name, once there is one."""
+        self.folder: Path | None = None
+        """The result's files, once they are there."""
+        self.at_engine = False
+        """Whether the engine has it for certain."""
+        self._was_sending = False
+        self._tell = ""
+        self._digest, self._made_by, self._frames = "", "", 0
+        self._landing: Landing | None = None
+        self._export: Export | None = None
+
+    @classmethod
+    def begin(cls, source: strips.Source, settings: EditSettings, engine: str) -> Job:
+        """A new one; `Trouble` where its frames or its result could not be written."""
+        job = cls(uuid.uuid4().hex, source, settings, documents.current(), engine)
+        landing.probe(job.document.path)
+        job._export = Export(source, folders.export_folder(job.id))
+        return job
+
+    @classmethod
+    def found(cls, record: Record) -> Job:
+        """One that an earlier session has begun."""
+        document = documents.earlier(record.document)
+        job = cls(record.job_id, record.source, record.settings, document, record.engine)
+        job.begun = record.begun
+        job._was_sending = record.state == "sending"
+        job.at_engine, job._tell, job.notes = not job._was_sending, record.tell, record.notes
+        job._digest, job._made_by, job._frames = record.digest, record.made_by, record.frames
+        job._landing = record.landing and Landing(record.landing)
+        job.state, job.steps = "queued", 0
+        if record.state == "over":
+            job.state = "done"
+        elif record.state == "arrived":
+            job.folder = record.landing
+            job.look_for_document()
+        return job
+
+    def record(self) -> Record | None:
+        """What must be known of it to go on after this Blender; None where that is nothing."""
+        over = self.state in ("done", "cancelled") or (self.state == "failed" and not self.at_engine)
+        if self.state == "exporting" or (over and not self._tell):
+            return None
+        state = "over" if over else "arrived" if self.folder else "sent" if self.at_engine else "sending"
+        return Record(
+            job_id=self.id,
+            engine=self.engine,
+            begun=self.begun,
+            document=self.document.saved_as,
+            source=self.source,
+            settings=self.settings,
+            state=state,
+            tell=self._tell,
+            landing=self.folder or (self._landing and self._landing.folder),
+            digest=self._digest,
+            made_by=self._made_by,
+            frames=self._frames,
+            notes=self.notes,
+        )
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self.state in FINAL
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has neither ended nor come to rest."""
+        return not self.final and self.state not in AT_REST
+
+    def export_step(self, client: Client) -> None:
+        """Export one more frame, and hand the job over after the last one."""
+        if not self.document.is_open():
+            raise Trouble(
+                "Another file was opened before all of '{name}' was exported.", "Open {file} and edit the strip again.",
+                name=self.source.name, file=self.document.path.name,
+            )  # fmt: skip
+        self._export.render_next()
+        self.step = len(self._export.frames)
+        if self._export.complete:
+            self.state, self.step = "sending", 0
+            client.submit(Order(self.id, self.settings, self._export.frames, self.source.fps))
+
+    def handle(self, event: events.Event, client: Client) -> None:
+        """Take in what the client says about this job."""
+        match event:
+            case events.Told():
+                self._tell = ""
+            case events.JobLost() if self.final:
+                pass  # it was ended here at once, and now there
+            case events.JobLost(trouble=None):
+                self.end("cancelled")
+            case events.JobLost(trouble=trouble):
+                self.end("failed", self._cut_off() if self._was_sending and not self.at_engine else trouble)
+            case _ if self.cancelling:
+                pass
+            case events.Sending(done=done, total=total) | events.Fetching(done=done, total=total):
+                self.step, self.steps = done, total
+            case events.Sent(digest=digest):
+                self._digest, self.at_engine = digest, True
+                self._end_export()
+            case events.JobChanged(status=status) if status.state == "done":
+                self.notes, self.timings = status.notes, status.timings
+                self.at_engine = True
+                if self.state != "fetching":
+                    self.fetch(client)
+            case events.JobChanged(status=status):
+                self.state, self.stage, self.at_engine = status.state, status.stage, True
+                self.step, self.steps, self.ahead = status.step, status.steps, status.ahead
+                self.fraction, self.seconds_left = status.fraction, status.seconds_left
+            case events.Arrived() | events.NotFetched() if self.state != "fetching":
+                pass
+            case events.Arrived(folder=folder, frames=frames, made_by=made_by):
+                self.folder, self._frames, self._made_by = folder, frames, made_by
+                self._tell = "taken"
+                client.tell(self.id, "taken")
+                self.look_for_document()
+            case events.NotFetched(trouble=trouble):
+                self.state, self.trouble = "unfetched", trouble
+            case events.Refused(trouble=trouble):
+                self.trouble = trouble
+
+    def fetch(self, client: Client) -> None:
+        """Bring the result here."""
+        self.state, self.step, self.steps, self.trouble = "fetching", 0, 0, None
+        self.fraction, self.seconds_left = 1.0, None
+        if self._landing and not self._landing.is_beside(self.document.path):
+            self._landing.discard()  # the document has been saved elsewhere since the last try
+            self._landing = None
+        self._landing = self._landing or Landing.beside(self.document.path, self.source.name)
+        client.fetch(self.id, self._landing)
+
+    def take_up(self, client: Client) -> None:
+        """Go on with a client that has just been told to start."""
+        if self._tell:
+            client.tell(self.id, self._tell)
+        if self.state in ("queued", "running", "paused", "fetching", "unfetched"):
+            client.follow(self.id)
+
+    def cancel(self, client: Client | None) -> None:
+        """End it as soon as the engine lets go of it; what it has of it is dropped, there and here."""
+        if self.state == "exporting":
+            self.end("cancelled")
+            return
+        self.cancelling = True
+        self._drop(client)
+
+    def change(self, client: Client, how: str) -> None:
+        """`pause` or `resume` it, or `retry` one that failed."""
+        self.trouble = None
+        client.change(self.id, how)
+
+    def forget(self, client: Client | None) -> None:
+        """The user is done with it, and so is the engine. A result that is here stays."""
+        if self.state == "unplaced":
+            self.end("done", self.trouble)
+        elif self.state == "unfetched" or (self.state == "failed" and self.at_engine):
+            self._drop(client)
+            self.end("cancelled", self.trouble)
+
+    def _drop(self, client: Client | None) -> None:
+        self._tell = "forget"
+        if client:
+            client.cancel(self.id, self._landing)
+        elif self._landing:
+            self._landing.discard()
+
+    def end(self, state: str, trouble: Trouble | None = None) -> None:
+        """It is over: leave no file behind but a finished result."""
+        self.state, self.trouble = state, trouble
+        self._end_export()
+
+    def look_for_document(self) -> None:
+        """All files are here: the strip can be made if its document is open."""
+        if self.document.is_open():
+            self.state, self.trouble = "placing", None
+            return
+        self.state = "unplaced"
+        self.trouble = Trouble(
+            "'{name}' is not in the file that is open now. The edited frames are in {folder}.",
+            "Open {file} to place them.",
+            name=self.source.name, folder=self.folder / "frames", file=self.document.path.name,
+        )  # fmt: skip
+
+    def place(self) -> None:
+        """Put the strip where its source is now, in its document."""
+        self.look_for_document()
+        if self.state == "unplaced":
+            return
+        frames = [self.folder / "frames" / f"{number:05}.png" for number in range(1, self._frames + 1)]
+        self.end("done")
+        try:
+            self.result = reimport.insert(self.source, frames, self._origin())
+        except Trouble as trouble:
+            self._keep(frames, trouble)
+        except Exception as error:
+            log.exception("the strip could not be made")
+            self._keep(frames, unexpected(error))
+
+    def follow_document(self) -> None:
+        """Take note of where the document is saved now."""
+        self.document = documents.followed(self.document)
+
+    def _end_export(self) -> None:
+        if self._export:
+            self._export.discard()
+            self._export = None
+
+    def _cut_off(self) -> Trouble:
+        return Trouble(
+            "'{name}' had not reached the engine when Blender ended.", "Edit the strip again.", name=self.source.name
+        )
+
+    def _keep(self, frames: list[Path], reason: Trouble) -> None:
+        """There is no strip, but there are its files: say where."""
+        self.trouble = Trouble(
+            "{reason} The edited frames are in {folder}.", "Add them with Add, Image/Sequence.",
+            reason=reason, folder=frames[0].parent,
+        )  # fmt: skip
+
+    def _origin(self) -> reimport.Origin:
+        return reimport.Origin(
+            job_id=self.id,
+            source=self.settings.source,
+            target=self.settings.target,
+            settings=msgspec.json.encode(self.settings).decode(),
+            model=self.settings.model,
+            engine=self._made_by,
+            protocol=PROTOCOL_VERSION,
+            strip=self.source.name,
+            source_digest=self._digest,
+        )
+
+
+def unexpected(error: Exception) -> Trouble:
+    """What is said of an error that nobody has foreseen; Blender's console has all of it."""
+    return Trouble(
+        "Something unexpected happened ({reason}).", "Please report it with what Blender's console says.",
+        reason=f"{type(error).__name__}: {error}",
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""One-shot tuning: an image checkpoint and one clip become a tuned video checkpoint."""

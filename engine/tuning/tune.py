@@ -1,0 +1,209 @@
+"""One-shot tuning from a clip to a checkpoint's folder (Tune-A-Video, arXiv 2212.11565, section 3; FateZero, section 4)."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from traceback import clear_frames
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from protocol.models import Model
+
+from ..clips import ArrayClip
+from ..devices import choose_device, free_memory
+from ..editing import Editor
+from ..errors import EditError
+from ..fatezero.profile import tuned
+from ..fatezero.schedule import Schedule
+from ..geometry import Geometry
+from ..keeping import key_of, read, write
+from ..memory import MARGIN, ran_out
+from ..models.checkpoint import Checkpoint, load
+from ..models.text import read_prompt
+from .folder import save_checkpoint
+from .parts import add_fresh_parts, trained_parameters
+from .training import Training
+
+STATE_FOLDER = "tuning"
+"""Beside the parts of the checkpoint that is being made, until it is complete."""
+KEPT_MAPS, RECOMPUTED_MAPS = 500, 130
+"""Feature maps of the first level's width that Stable Diffusion's UNet holds of each frame in a backward pass: where it
+keeps what every layer took in (474 were counted), and where it keeps that of whole blocks (66) and computes one again."""
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """`rate` is AdamW's step size; `rank` that of the temporal convolutions, at most half a layer's width."""
+
+    prompt: str
+    steps: int = 500
+    rate: float = 3e-5
+    rank: int = 160
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TuneProgress:
+    """How far a tuning has come, after each step."""
+
+    step: int
+    """Steps that are done."""
+    steps: int
+    loss: float
+    sample: np.ndarray | None
+    """(F, H, W, 3) uint8, every so often: the clip, made out of half its noise by what is trained so far."""
+
+
+def tune(
+    model: str | Model,
+    clip: np.ndarray,
+    settings: TuneSettings,
+    out: Path,
+    report: Callable[[TuneProgress], None] = lambda _: None,
+    *,
+    device: str = "auto",
+    keep_every: int = 50,
+    sample_every: int = 0,
+) -> list[str]:
+    """Make a tuned video checkpoint in the folder `out` of the image checkpoint `model` and a clip (F, H, W, 3 or 4) uint8.
+
+    The state is kept in `out` every `keep_every` steps: called again after it was killed, it goes on from there and ends
+    in the same bits. An exception that `report` raises ends it, and it can be gone on with too. `sample_every` steps
+    a sample is made, or never where that is 0. Returns sentences for the user; EditError for anything that cannot be done.
+    """
+    try:
+        return _tune(model, clip, settings, out, report, device, keep_every, sample_every)
+    except BaseException as error:
+        clear_frames(error.__traceback__)
+        if not ran_out(error):
+            raise
+        raise EditError(
+            "memory", f"Tuning on {len(clip)} frames did not fit in memory.", "Tune on fewer or smaller frames."
+        ) from error
+
+
+def _tune(
+    model: str | Model,
+    clip: np.ndarray,
+    settings: TuneSettings,
+    out: Path,
+    report: Callable[[TuneProgress], None],
+    device: str,
+    keep_every: int,
+    sample_every: int,
+) -> list[str]:
+    frames = ArrayClip(clip)
+    if not settings.prompt.strip():
+        raise EditError("settings", "The prompt is empty.", "Say in a few words what is in the clip.")
+    folder = out / STATE_FOLDER
+    if out.exists() and not folder.is_dir() and (not out.is_dir() or any(out.iterdir())):
+        raise EditError("not-empty", f"'{out}' is not an empty folder.", "Give the path of a new folder.")
+
+    model = model if isinstance(model, Model) else Model(model)
+    checkpoint = load(model, choose_device(device), torch.float32)
+    if checkpoint.profile.needs_whole_clip:
+        raise EditError(
+            "checkpoint",
+            f"The checkpoint '{checkpoint.name}' is tuned on video already.",
+            "Tune the image checkpoint that it was made from.",
+        )
+    state_file, key = _state_file(folder, checkpoint, frames, settings)
+
+    add_fresh_parts(checkpoint.unet, settings.rank, settings.seed)
+    weights = checkpoint.unet.state_dict()  # by their published names, which the method's doors into the UNet change
+    trained = trained_parameters(checkpoint.unet)
+    checkpoint.profile = tuned(checkpoint.profile, len(checkpoint.unet.config.block_out_channels))
+    editor = Editor(checkpoint)
+    geometry = editor.geometry(frames)
+    width, height = (side // checkpoint.factor for side in geometry.padded)
+    each = 4 * checkpoint.unet.config.block_out_channels[0] * width * height
+    fixed = 3 * sum(parameter.nbytes for parameter in trained.values())  # their gradients and AdamW's two moments
+    if needs_checkpointing(len(clip), each, free_memory(editor.unet.device) - fixed):
+        checkpoint.unet.enable_gradient_checkpointing()
+    prompt = read_prompt(checkpoint, settings.prompt)
+    training = Training(
+        editor.unet,
+        trained,
+        _encode(editor, geometry, clip),
+        editor.embedding(prompt),
+        Schedule.from_config(checkpoint.scheduler_config, 1),
+        settings.rate,
+        settings.seed,
+    )
+    if (state := read(state_file, key)) is not None:
+        training.go_on_from(state)
+    else:
+        write(state_file, key, training.state(), folder)  # so a full disk is known of before the work is done
+    while training.step < settings.steps:
+        loss = training.advance()
+        if training.step % keep_every == 0 or training.step == settings.steps:
+            write(state_file, key, training.state(), folder)
+        sample = None
+        if sample_every and training.step % sample_every == 0:
+            sample = _decode(editor, geometry, training.reconstruction())
+        report(TuneProgress(training.step, settings.steps, loss, sample))
+    save_checkpoint(out, model, checkpoint, weights, settings.rank)
+    shutil.rmtree(folder, ignore_errors=True)
+    if prompt.cut:
+        return [f"The prompt is longer than the model takes; these words were cut: {' '.join(prompt.cut)}."]
+    return []
+
+
+def _state_file(folder: Path, checkpoint: Checkpoint, clip: ArrayClip, settings: TuneSettings) -> tuple[Path, str]:
+    """Where the state is kept, and the key of it; EditError where another tuning keeps its own there."""
+    digests = folder / "checkpoints.json"
+    key = key_of(
+        tuning=asdict(settings),
+        checkpoint=checkpoint.files.digest(digests),
+        device=checkpoint.unet.device.type,
+        clip=clip.digest,
+        torch=torch.__version__,
+    )
+    path = folder / f"state-{key[:16]}"
+    for left_over in folder.glob("writing-*"):
+        with contextlib.suppress(OSError):
+            left_over.unlink()
+    if any(other != path for other in folder.glob("state-*")):
+        raise EditError(
+            "not-empty",
+            f"'{folder.parent}' holds a tuning with other settings, of another clip or checkpoint, that is not complete.",
+            "Go on with that one, or give the path of a new folder.",
+        )
+    return path, key
+
+
+def needs_checkpointing(frames: int, each: int, free: int) -> bool:
+    """Whether the backward pass must compute layers again instead of keeping all that they took in.
+
+    `each`: bytes of a feature map of one frame at the first level. EditError, naming how many frames would fit in `free`
+    bytes, where even that is not enough: a tuning sees all frames of its clip together.
+    """
+    fitting = int(free * MARGIN // (RECOMPUTED_MAPS * each))
+    if frames > fitting:
+        raise EditError(
+            "memory",
+            f"Tuning on {frames} frames would take about {frames * RECOMPUTED_MAPS * each / 2**30:.1f} GiB of memory, "
+            f"and {max(0, free) / 2**30:.1f} GiB are free.",
+            f"Tune on at most {fitting} frames, for example the first {fitting}."
+            if fitting > 0
+            else "Close other programs, or use a smaller checkpoint.",
+        )
+    return frames * KEPT_MAPS * each > free * MARGIN
+
+
+def _encode(editor: Editor, geometry: Geometry, clip: np.ndarray) -> Tensor:
+    """(F, 4, h, w): the latents of a clip, a few frames at once."""
+    size = editor.autoencoded_at_once(geometry)
+    parts = [clip[start : start + size, ..., :3] for start in range(0, len(clip), size)]
+    return torch.cat([editor.encode(geometry.to_model(part)) for part in parts])
+
+
+def _decode(editor: Editor, geometry: Geometry, latents: Tensor) -> np.ndarray:
+    parts = latents.split(editor.autoencoded_at_once(geometry))
+    return np.concatenate([geometry.to_frames(editor.decode(part)) for part in parts])

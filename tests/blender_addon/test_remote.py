@@ -1,0 +1,214 @@
+"""An engine on another computer, over a cable that can be cut: here a process of its own behind a proxy."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import threading
+
+import bpy
+import pytest
+
+from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until
+
+
+class Cable:
+    """Passes bytes between a port of its own and another one, until it is cut."""
+
+    def __init__(self, port: int):
+        self._target = port
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._serve()
+
+    def cut(self) -> None:
+        """End all connections, and take no new ones."""
+        for each in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self._sockets.clear()
+
+    def mend(self) -> None:
+        """Take connections again."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._serve()
+
+    def _serve(self) -> None:
+        threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near = listener.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=[source, target], daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def session(addon):
+    return addon.jobs.session
+
+
+@pytest.fixture
+def preferences(addon, project, session):
+    """The add-on's, with no local engine running; afterwards the engine is the local one again."""
+    stop_engine(addon)
+    found = bpy.context.preferences.addons[MODULE].preferences
+    yield found
+    stop_engine(addon)
+    found.engine, found.remote_address, found.remote_key = "LOCAL", "", ""
+
+
+@pytest.fixture
+def serve(engine_python, tmp_path):
+    """Start an engine that listens to clients with the keys given; its port and its key."""
+    home, processes = tmp_path / "remote", []
+
+    def run(*arguments: str) -> str:
+        command = [engine_python, "-m", "engine", *arguments, "--home", home]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def start(*clients: str) -> tuple[int, str]:
+        for number, key in enumerate(clients):
+            run("keys", "add", f"client-{number}", key)
+        command = [engine_python, "-m", "engine", "serve", "--home", home, "--listen", "127.0.0.1:0"]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        port = int(processes[-1].stdout.readline().rstrip(".\n").rpartition(":")[2])
+        return port, run("keys").splitlines()[0].rpartition(" ")[2]
+
+    start.home = home
+    yield start
+    for process in processes:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.fixture
+def remote(addon, preferences, serve, checkpoint, project):
+    """An engine behind a cable, chosen in the preferences; it knows the tiny checkpoint by name."""
+    name = getattr(addon, "protocol.models").register(serve.home, checkpoint)
+    port, key = serve(addon.chosen.own_key())
+    cable = Cable(port)
+    preferences.remote_address, preferences.remote_key = f"127.0.0.1:{cable.port}", key
+    preferences.engine = "REMOTE"
+    project.prompts(model="NAMED", model_name=name, steps=1)
+    project.select(project.image_strip(count=2))
+    project.save()
+    cable.model = name
+    yield cable
+    cable.cut()
+
+
+def test_an_edit_there(addon, project, session, remote):
+    assert bpy.ops.fatezero.edit_strip() == {"FINISHED"}
+    job = session.job
+    assert project.strips[job.result].elements[0].filename == "00001.png"
+    assert session.client.link.process is None
+    assert addon.properties._model_names(project.scene.fatezero, bpy.context, "") == ["builtin", remote.model]
+
+
+def test_a_cable_that_is_cut_for_a_while(addon, project, session, remote):
+    project.prompts(steps=40)
+    job = addon.operators.begin(bpy.context)
+    reach(session, "running")
+    remote.cut()
+    tick_until(session, lambda: session.engine == "lost")
+    assert addon.panels.progress_text(job, session) == "Connection lost, trying again"
+    tick_until(session, lambda: session.client._tries >= 3)
+    remote.mend()
+    tick_until(session, lambda: session.engine == "ready")
+    reach(session, "done")
+    assert job.trouble is None and len(project.strips) == 2
+
+
+def test_a_cable_that_is_cut_while_blender_is_closed(addon, project, session, remote):
+    """The job is known by its engine's address, and found again with it only."""
+    project.prompts(steps=900)
+    job = addon.operators.begin(bpy.context)
+    reach(session, "running")
+    bpy.context.preferences.addons[MODULE].preferences.engine = "LOCAL"
+    assert (session.engine, session.busy) == ("off", False)
+    assert "which is not chosen now" in addon.panels.progress_text(job, session)
+    session.close()
+    session.tick()
+    assert [(found.id, found.state) for found in session.jobs] == [(job.id, "queued")]
+    assert session.engine == "off"
+    bpy.context.preferences.addons[MODULE].preferences.engine = "REMOTE"
+    reach(session, "running")
+    session.cancel(session.job)
+    tick_until(session, lambda: session.job.state == "cancelled" and not session.job.record())
+
+
+def test_a_folder_of_this_computer_is_no_model_there(project, session, remote, checkpoint):
+    project.prompts(model="FOLDER", model_folder=str(checkpoint))
+    with pytest.raises(RuntimeError, match="does not see this one's folders. Choose one of its models by name"):
+        bpy.ops.fatezero.edit_strip()
+    project.prompts(model="NAMED", model_name="")
+    with pytest.raises(RuntimeError, match="No model is named"):
+        bpy.ops.fatezero.edit_strip()
+    assert bpy.ops.fatezero.start_engine() == {"FINISHED"}
+    tick_until(session, lambda: session.engine == "ready")
+    project.prompts(model_name="sd-1")
+    with pytest.raises(RuntimeError, match="has no model 'sd-1'. Choose one of these: builtin, "):
+        bpy.ops.fatezero.edit_strip()
+
+
+class TestConnection:
+    def told(self) -> str:
+        with pytest.raises(RuntimeError) as error:
+            bpy.ops.fatezero.test_connection()
+        return str(error.value).removeprefix("Error: ")
+
+    def test_one_that_works(self, addon, remote):
+        assert bpy.ops.fatezero.test_connection() == {"FINISHED"}
+        assert addon.trial.current.welcome.models == ["builtin", remote.model]
+
+    def test_what_is_in_the_way_is_told_apart(self, addon, preferences, serve, monkeypatch):
+        keys = getattr(addon, "protocol.keys")
+        stranger = keys.shown(keys.KeyPair.make().public)
+        port, key = serve(stranger)  # our own is not among them
+        preferences.engine = "REMOTE"
+        assert self.told().startswith("No engine's address is named.")
+        preferences.remote_address, preferences.remote_key = f"127.0.0.1:{port}", key
+        assert self.told().startswith("Not allowed: ")
+        preferences.remote_key = stranger
+        assert self.told().startswith("Wrong key: ")
+        preferences.remote_key = "sesame"
+        assert self.told().startswith("'sesame' is no key.")
+        preferences.remote_key = key
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            nobody = free.getsockname()[1]
+        preferences.remote_address = f"127.0.0.1:{nobody}"
+        assert self.told().startswith("Unreachable: ")
+        preferences.remote_address = "gpu.studio"
+        assert not bpy.app.online_access
+        assert self.told().startswith("Blender's online access is off")
+
+    def test_one_of_another_version(self, addon, remote, monkeypatch):
+        monkeypatch.setattr(getattr(addon, "protocol.connection"), "PROTOCOL_VERSION", 99)
+        assert self.told().startswith("Other version: ")
+
+    def test_a_refused_edit_says_the_same_at_once(self, addon, session, remote):
+        remote.cut()
+        with pytest.raises(RuntimeError, match="No engine answers at tcp://127.0.0.1"):
+            bpy.ops.fatezero.edit_strip()
+        assert (session.engine, session.job.state) == ("off", "failed")
+
+    def test_the_own_key_is_private_and_stays(self, addon, preferences):
+        key = addon.chosen.own_key()
+        addon.chosen.own_key.cache_clear()
+        assert addon.chosen.own_key() == key and len(key) == 64
+        assert addon.folders.key_file().stat().st_mode & 0o077 == 0
+        assert bpy.ops.fatezero.copy_key() == {"FINISHED"}

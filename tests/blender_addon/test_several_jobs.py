@@ -1,0 +1,196 @@
+"""Several jobs at once, and strips that change while theirs runs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import bpy
+import numpy as np
+import pytest
+
+from tests.blender_addon.conftest import FRAMES, reach, read_image, tick_until
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+@pytest.fixture
+def session(addon):
+    return addon.jobs.session
+
+
+@pytest.fixture
+def begin(addon, project):
+    """Begin to edit a strip, as the button does."""
+
+    def begin(strip, steps: int = 1, target: str = "a blue ball"):
+        project.select(strip)
+        project.prompts(steps=steps, target=target)
+        project.save()
+        assert bpy.ops.fatezero.edit_strip.poll()
+        return addon.operators.begin(bpy.context)
+
+    return begin
+
+
+@pytest.fixture
+def strip(project):
+    return project.image_strip(count=FRAMES)
+
+
+def where(addon, strip) -> tuple[int, int, int]:
+    return strip.channel, addon.compat.left_handle(strip), addon.compat.right_handle(strip)
+
+
+def test_each_lands_over_its_own_strip(addon, project, session, begin):
+    names = ("a", "b", "c")
+    strips = [
+        project.image_strip(name, count=2, start=10 + 20 * number, channel=1 + number, seed=number)
+        for number, name in enumerate(names)
+    ]
+    jobs = [begin(strip, target=f"a {colour} ball") for strip, colour in zip(strips, ("blue", "green", "white"))]
+    assert [job.state for job in jobs] == ["exporting"] * 3
+    assert session.jobs == jobs
+    addon.jobs.wait(300)
+    assert [(job.state, job.trouble) for job in jobs] == [("done", None)] * 3
+    for job, strip in zip(jobs, strips):
+        channel, left, right = where(addon, strip)
+        assert where(addon, project.strips[job.result]) == (channel + 1, left, right)
+        assert addon.reimport.origin_of(project.strips[job.result]).target == job.settings.target
+    assert len(list((project.folder / "fatezero").iterdir())) == 3
+
+
+def test_twice_the_same_strip(addon, project, session, begin, strip):
+    jobs = [begin(strip, target=target) for target in ("a blue ball", "a green ball")]
+    addon.jobs.wait(300)
+    assert [project.strips[job.result].channel for job in jobs] == [2, 3]
+
+
+def test_they_wait_in_line_and_are_held_up_and_ended_one_by_one(addon, project, session, begin, strip):
+    first, second, third = [begin(strip, steps=900) for _ in range(3)]
+    tick_until(session, lambda: first.state == "running" and third.ahead == 2)
+    assert (second.ahead, second.state) == (1, "queued")
+    assert "2 before it" in addon.panels.progress_text(third, session)
+
+    bpy.ops.fatezero.pause(job=first.id)
+    tick_until(session, lambda: first.state == "paused" and second.state == "running")
+    bpy.ops.fatezero.cancel(job=second.id)
+    tick_until(session, lambda: second.state == "cancelled" and third.state == "running")
+    assert first.state == "paused"
+    bpy.ops.fatezero.cancel(job=third.id)
+    bpy.ops.fatezero.resume(job=first.id)
+    tick_until(session, lambda: third.state == "cancelled" and first.state == "running")
+    assert session.trouble is None
+    bpy.ops.fatezero.cancel()
+    tick_until(session, lambda: first.state == "cancelled")
+
+
+def test_one_that_fails_does_not_hold_up_the_others(addon, project, session, begin, strip, tmp_path):
+    project.prompts(model_folder=str(tmp_path / "no checkpoint"))
+    wrong = begin(strip)
+    project.prompts(model="BUILTIN")
+    right = begin(strip)
+    addon.jobs.wait(300)
+    assert (wrong.state, right.state) == ("failed", "done")
+    assert "no checkpoint" in str(wrong.trouble) and right.trouble is None
+    assert session.trouble is wrong.trouble
+    bpy.ops.fatezero.dismiss(job=wrong.id)
+    assert session.jobs == [right] and session.trouble is None
+
+
+def test_what_failed_can_be_tried_again(addon, project, session, begin, strip, checkpoint, tmp_path):
+    """A checkpoint that breaks after its job was taken on, as on a disk that is unplugged."""
+    before = begin(strip, steps=900)
+    unplugged = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, unplugged)
+    project.prompts(model_folder=str(unplugged))
+    job = begin(strip)
+    tick_until(session, lambda: job.at_engine)
+    unplugged.rename(tmp_path / "elsewhere")
+    session.cancel(before)
+    reach(session, "failed")
+    (tmp_path / "elsewhere").rename(unplugged)
+    assert bpy.ops.fatezero.try_again() == {"FINISHED"}
+    tick_until(session, lambda: job.state == "done")
+    assert job.trouble is None and project.strips[job.result]
+
+
+def test_a_script_waits_for_its_own_job_only(addon, project, session, begin):
+    endless = begin(project.image_strip("endless", count=1, channel=1), steps=900)
+    tick_until(session, lambda: endless.at_engine)
+    bpy.ops.fatezero.pause(job=endless.id)
+    project.prompts(steps=1)
+    project.select(project.image_strip("quick", count=1, channel=5))
+    assert bpy.ops.fatezero.edit_strip() == {"FINISHED"}
+    assert endless.under_way and session.job.state == "done"
+    bpy.ops.fatezero.cancel(job=endless.id)
+    tick_until(session, lambda: endless.state == "cancelled")
+
+
+@pytest.mark.parametrize("cut", ["SOFT", "HARD"])
+def test_a_strip_that_is_cut_meanwhile(addon, project, session, begin, strip, cut):
+    """The result lands once: as long as what was exported, where the piece that kept the name has it."""
+    job = begin(strip)
+    reach(session, "running")
+    right = strip.split(frame=13, split_method=cut)
+    assert (strip.name, addon.compat.left_handle(right)) == ("clip", 13)
+    reach(session, "done")
+    result = project.strips[job.result]
+    assert where(addon, result) == (2, 10, 10 + FRAMES)
+    assert sorted(project.strips.keys()) == sorted(["clip", right.name, result.name])
+
+
+def test_a_strip_that_is_cut_and_whose_first_piece_is_moved(addon, project, session, begin, strip):
+    job = begin(strip)
+    reach(session, "running")
+    strip.split(frame=13, split_method="SOFT")
+    start = "content_start" if hasattr(strip, "content_start") else "frame_start"
+    strip.channel = 4
+    setattr(strip, start, getattr(strip, start) + 100)
+    reach(session, "done")
+    assert where(addon, project.strips[job.result]) == (5, 110, 110 + FRAMES)
+
+
+def test_a_strip_that_is_cut_and_whose_first_piece_is_deleted(addon, project, session, begin, strip):
+    job = begin(strip)
+    reach(session, "running")
+    strip.split(frame=13, split_method="SOFT")
+    project.strips.remove(strip)
+    reach(session, "done")
+    result = project.strips[job.result]
+    assert where(addon, result) == (2, 10, 10 + FRAMES)
+    assert job.trouble is None
+    first = read_image(job.folder / "frames" / result.elements[0].filename)
+    assert np.asarray(first).shape[2] == 4
+
+
+def test_what_ended_is_shown_until_it_is_dismissed(addon, project, session, begin, strip):
+    jobs = [begin(strip), begin(strip)]
+    addon.jobs.wait(300)
+    assert bpy.ops.fatezero.dismiss(job=jobs[0].id) == {"FINISHED"}
+    assert session.jobs == [jobs[1]]
+    assert bpy.ops.fatezero.select_result(job=jobs[1].id) == {"FINISHED"}
+    assert project.editor.active_strip.name == jobs[1].result
+    assert bpy.ops.fatezero.dismiss() == {"FINISHED"}
+    assert session.jobs == [] and not bpy.ops.fatezero.dismiss.poll()
+    assert len(project.strips) == 3  # results stay
+
+
+def test_no_thread_of_ours_runs_while_undo_is_pushed(addon, project, session, begin, strip, monkeypatch):
+    """Blender 4.5 crashes if another thread runs Python just then: the client's does not."""
+    standing, push = [], addon.reimport.push_undo
+
+    def watched(message: str) -> None:
+        client = session.client
+        standing.append((client._asked_to_stand, client._stands.acquire(blocking=False)))
+        seen = client.events.qsize()
+        time.sleep(0.3)  # a thread that ran would ask the engine for something, and say so
+        assert client.events.qsize() == seen
+        push(message)
+
+    monkeypatch.setattr(addon.reimport, "push_undo", watched)
+    done, waiting = begin(strip), begin(strip, steps=900)
+    tick_until(session, lambda: done.state == "done" and waiting.state == "running")
+    assert standing == [(True, False)]  # it was waited for, once
+    session.cancel(waiting)
+    tick_until(session, lambda: waiting.state == "cancelled")
