@@ -43,7 +43,7 @@ class Babbler:
         header = bytes(wire.pack(msgspec.structs.replace(message, request=self._numbers))[0])
         if source.random() < 0.3:
             body = mutate(source, header[5:], msgspec.msgpack.decode, msgspec.msgpack.encode)
-            header = header[: source.choice([5, 5, 5, 5, 3])] + body
+            header = (header[: source.choice([5, 5, 5, 5, 3])] + body)[: limits.MAX_HEADER_BYTES]  # or the line is cut
         parts = [header] if piece is None else [header, piece]
         if source.random() < 0.03:
             parts += [source.choice(PIECES)] * source.randint(1, 3)

@@ -119,7 +119,7 @@ class Jobs:
     def pause(self, owner: str, job_id: str) -> JobStatus:
         """Leave a job until it is resumed; one that runs stops at its next denoising step."""
         status = self.status(owner, job_id)
-        return self._leave(owner, job_id, "paused") if status.state in ("queued", "running") else status
+        return self._leave(owner, job_id, "paused") if self._noted(owner, job_id).state == "queued" else status
 
     def resume(self, owner: str, job_id: str) -> JobStatus:
         """Queue a paused job again, also one that is still about to pause."""

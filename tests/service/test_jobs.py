@@ -104,6 +104,14 @@ def test_cancelling_ends_a_job_at_its_next_step(connection, clip, start_endless)
     assert len(later) < 100, f"{len(later)} of 2000 steps after the cancelling at step {at.step}"
 
 
+def test_what_is_about_to_be_cancelled_cannot_be_paused(connection, clip, start_endless):
+    start_endless(connection, "unwanted", clip(8))
+    assert connection.cancel("unwanted").state == "running"
+    connection.pause("unwanted")
+    connection.resume("unwanted")
+    assert finished(connection, "unwanted").state == "cancelled"
+
+
 def test_a_waiting_job_is_cancelled_at_once(connection, settings, clip, start_endless):
     frames = clip(2)
     start_endless(connection, "before", frames)

@@ -71,7 +71,6 @@ class Service(RuleBasedStateMachine):
         self._wish: dict[int, str] = {}
         """What running jobs were asked to become."""
         self._killed: set[str] = set()
-        self._restarted = False
 
     def teardown(self):
         """In the end all jobs that were not called off are done, and nothing is left of anything."""
@@ -171,7 +170,6 @@ class Service(RuleBasedStateMachine):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             wait_until(lambda pid=pid: gone(pid), "the worker's end")
-        self._restarted = True
 
     @precondition(lambda self: "server" not in self._killed)
     @rule()
@@ -182,7 +180,6 @@ class Service(RuleBasedStateMachine):
         self._check_journal()
         self._engine = self._stage.start()
         assert not self._engine.leftovers()
-        self._restarted = True
         self.come_back()
 
     @rule()
@@ -198,7 +195,6 @@ class Service(RuleBasedStateMachine):
         assert sorted(status.job_id for status in statuses) == sorted(map(name, self._seen))
         for status in statuses:
             self._look(int(status.job_id.removeprefix("job-")), status)
-        self._restarted = False
 
     def _request(self, kind: str, number: int, *arguments: str) -> None:
         ask: Callable[..., JobStatus] = getattr(self._connection, kind)
@@ -210,9 +206,10 @@ class Service(RuleBasedStateMachine):
         before = self._seen[number]
         status = ask(name(number), *arguments)
         self._look(number, status, also.get(before, set()))
-        if status.state == "running" and kind in ASKED:
-            self._wish[number] = ASKED[kind] if self._wish.get(number) != "cancelled" else "cancelled"
-        elif kind in ("resume", "retry") and self._wish.get(number) == "paused" and status.state in LIVE:
+        wish = self._wish.get(number)
+        if status.state == "running" and kind in ASKED and wish != "cancelled":
+            self._wish[number] = ASKED[kind]
+        elif (kind, wish) in (("resume", "paused"), ("retry", "cancelled")):
             del self._wish[number]
 
     def _look(self, number: int, status: JobStatus | None = None, also: set[str] = frozenset()) -> None:
@@ -221,9 +218,7 @@ class Service(RuleBasedStateMachine):
         before, wish = self._seen[number], self._wish.get(number)
         may = {before, *also}
         if may & LIVE:
-            may |= {"running", wish or "done"} | ({"done"} if wish == "paused" else set())
-        if self._restarted and before == "running":
-            may |= {"queued"}
+            may |= LIVE | {wish or "done"} | ({"done"} if wish == "paused" else set())
         assert status.state in may, f"{name(number)} was {before}, is {status.state} ({status.error})"
         self._seen[number] = status.state
         if status.state not in LIVE:
