@@ -75,7 +75,7 @@ def test_pixels_are_seen_again_where_the_motion_leads(rendered):
     # Where the cube goes to, the floor is hidden.
     uncovered = cyan[1] & ~cyan[0]
     assert uncovered.any() and not seen[0][uncovered].any()
-    assert warp_error(pictures, motion, seen) < 0.5 * warp_error(pictures, 0 * motion, seen)
+    assert warp_error(pictures, motion, seen) < 0.6 * warp_error(pictures, 0 * motion, seen)
 
 
 def test_the_sky_moves_as_the_camera_turns(tmp_path):
