@@ -62,7 +62,7 @@ def main() -> None:
         steps=chosen.steps,
         strategies=(Strategy(METHOD), *(() if chosen.no_baselines else BASELINES)),
         precision=chosen.precision,
-        reconstruct_every=1 if chosen.quick else 3,
+        reconstruct_every=len(KINDS) if chosen.quick else 3,
     )
     edits = run(
         job, range(chosen.first, chosen.first + chosen.count), chosen.workers, lambda line: print(line, flush=True)

@@ -62,18 +62,17 @@ class Inside:
         vae = self.checkpoint.vae
         return self.geometry.to_frames(vae.decode(latents / vae.config.scaling_factor).sample)
 
-    def mask_ratio(self, word: str, truth: np.ndarray) -> float | None:
+    def mask_ratio(self, word: str, truth: np.ndarray) -> float:
         """IoU of the paper's blend mask of ``word`` with its place (F, H, W) bool, mean over steps, as a share of what
-        the true place put through the same grid and pooling reaches; None where that is nothing."""
+        the true place put through the same grid, pooling and threshold reaches."""
         sizes = self.unet.sizes(self.latents)
         grid, size = sizes[self.unet.profile.mask_level], truth.shape[1:]
         tokens, threshold = self.plan.source.positions([word]), self.settings.blend_threshold
         places = torch.from_numpy(truth)
         shares = torch.nn.functional.adaptive_avg_pool2d(places[:, None].float(), grid)
-        best = blend_mask((shares > 0.5).float().flatten(2).transpose(1, 2), [0], grid, size, threshold)
+        best = blend_mask(shares.flatten(2).transpose(1, 2), [0], grid, size, threshold)
         reached = [_iou(blend_mask(maps, tokens, grid, size, threshold)[:, 0], places) for maps in self.inversion.maps]
-        reachable = _iou(best[:, 0], places)
-        return float(np.mean(reached)) / reachable if reachable else None
+        return float(np.mean(reached)) / _iou(best[:, 0], places)
 
 
 def _iou(mask: torch.Tensor, other: torch.Tensor) -> float:

@@ -27,7 +27,7 @@ from .figures import Figures, figures
 from .inside import Inside
 from .pairs import pair, truth
 
-_VERSION = 1  # to be raised when figures are measured otherwise: edits are kept, figures made anew
+_VERSION = 2  # to be raised when figures are measured otherwise: edits are kept, figures made anew
 
 
 @dataclass(frozen=True)
