@@ -10,11 +10,14 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from protocol.settings import EditSettings, Window, new_words
 
 from .__main__ import KEPT
 from .baselines import METHOD, Changes, Strategy, always
 from .figures import by_kind
+from .inside import Inside
 from .pairs import KINDS, pair
 from .report import decibels, percent, ratio, table
 from .runs import Job, run
@@ -46,7 +49,13 @@ def _reweighted(weight: float, settings: EditSettings) -> dict:
     return dict(word_weights=dict.fromkeys(new_words(settings.source, settings.target), weight))
 
 
-ABLATIONS = {
+def negative_source(inside: Inside) -> np.ndarray:
+    """Guidance away from the source prompt in place of the empty one: where both prompts agree, nothing is pushed."""
+    inside.embeddings = inside.embeddings | {"empty": inside.embeddings["source"]}
+    return inside.frames(inside.edit(inside.inversion, inside.plan)[-1])
+
+
+_CHANGES = {
     "normalisation over the clip": always(normalization="clip"),
     "keys: first": always(keys=("first",)),
     "keys: previous and first": always(keys=("-1", "first")),
@@ -65,8 +74,17 @@ ABLATIONS = {
     "equalizer 1": equalizer(1.0),
     "equalizer 2": equalizer(2.0),
     "equalizer 5": equalizer(5.0),
+    "threshold 0.2": always(blend_threshold=0.2),
+    "threshold 0.5": always(blend_threshold=0.5),
     "latents blended by the changed words": blended,
 }
+ABLATIONS = [
+    *(Strategy(name, changes) for name, changes in _CHANGES.items()),
+    *(
+        Strategy(f"source prompt as negative, guidance {guidance:g}", always(guidance=guidance), negative_source)
+        for guidance in (2.0, 4.0, 7.5)
+    ),
+]
 
 
 def main() -> None:
@@ -76,12 +94,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8, help="of each clip")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--only", nargs="*", default=list(ABLATIONS), metavar="NAME", help="ablations by name")
+    parser.add_argument(
+        "--only", nargs="*", default=[strategy.name for strategy in ABLATIONS], metavar="NAME", help="ablations by name"
+    )
     parser.add_argument("--world", type=Path, default=KEPT / "world", help="rendered clips")
     parser.add_argument("--state", type=Path, default=KEPT / "edits", help="edits that are done")
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     chosen = parser.parse_args()
-    strategies = (Strategy(METHOD), *(Strategy(name, ABLATIONS[name]) for name in chosen.only))
+    strategies = (Strategy(METHOD), *(strategy for strategy in ABLATIONS if strategy.name in chosen.only))
     job = Job(
         chosen.model, chosen.world, chosen.state, chosen.frames, chosen.steps, strategies, precision=chosen.precision
     )

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _GAP, _LABEL, _FONT = 4, 15, 11  # pixels
-_COLOURS = 128  # of a sheet: small files are worth more here than the last shade
+_COLOURS = 256  # of a sheet: small files are worth more here than the last shade
 
 
 def sheet(path: Path, rows: list[tuple[str, list[np.ndarray]]], frames: tuple[int, ...]) -> None:
@@ -25,4 +25,4 @@ def sheet(path: Path, rows: list[tuple[str, list[np.ndarray]]], frames: tuple[in
             strip = Image.fromarray(np.concatenate([clip[frame] for frame in frames], axis=1))
             canvas.paste(strip, (column * (len(frames) * side + _GAP), top + _LABEL))
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    canvas.quantize(_COLOURS, kmeans=3, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -33,7 +33,7 @@ def results(tmp_path_factory):
     shutil.copytree(CHECKPOINT, folder / "model")
     (folder / "model" / "profile.json").write_text(json.dumps(PROFILE | {"image_side": 64}))
     strategies = (Strategy(METHOD), *BASELINES)
-    job = runs.Job(str(folder / "model"), folder / "world", folder / "edits", 2, 3, strategies, reconstruct_every=2)
+    job = runs.Job(str(folder / "model"), folder / "world", folder / "edits", 2, 5, strategies, reconstruct_every=2)
     edits = [edit for number in NUMBERS for edit in runs.run_pair(job, number)]
     return report.Results(job, "python build.py quality", edits)
 
@@ -123,11 +123,14 @@ def test_the_blind_page_holds_every_comparison_and_no_address(results, tmp_path)
     assert "http" not in page.replace("data:image", "")
 
 
-def test_every_ablation_changes_settings_that_are_allowed():
-    for number in NUMBERS:
-        plain = Strategy(METHOD).settings(pair(number), 20)
-        for name, changes in ABLATIONS.items():
-            assert Strategy(name, changes).settings(pair(number), 20).source == plain.source
+def test_every_ablation_is_another_edit(results):
+    changed = [repr((its.run, [its.settings(pair(number), 20) for number in NUMBERS])) for its in ABLATIONS]
+    plain = repr((None, [Strategy(METHOD).settings(pair(number), 20) for number in NUMBERS]))
+    assert len({*changed, plain}) == len(changed) + 1
+    names = {"source prompt as negative, guidance 4"}
+    chosen = tuple(strategy for strategy in ABLATIONS if strategy.name in names)
+    (edit,) = runs.run_pair(replace(results.job, strategies=chosen), 0)
+    assert edit.strategy in names and edit.frames.shape == results.of(METHOD)[0].frames.shape
 
 
 def test_quick_is_one_pair_of_each_kind_and_writes_no_results():
