@@ -114,7 +114,9 @@ def reference() -> str:
         "A refusal, as every error that a client raises, has a code for programs, and a sentence and a remedy for people.\n"
     )
     lines.append(_table(("Code", "What it stands for"), [(f"`{code}`", text) for code, text in errors.CODES.items()]))
-    lines.append("A job that fails has a code of its own in its status, with a sentence and a remedy as well.\n")
+    lines.append(
+        "A job that fails, and a checkpoint that cannot work, have codes of their own, with a sentence and a remedy as well.\n"
+    )
     lines.append("## Limits\n")
     lines.append(
         "Both sides check them, and the engine does before it allocates anything; what is over one is refused by its name.\n"

@@ -105,11 +105,11 @@ def test_cancelling_ends_a_job_at_its_next_step(connection, clip, start_endless)
 
 
 def test_what_is_about_to_be_cancelled_cannot_be_paused(connection, clip, start_endless):
-    start_endless(connection, "unwanted", clip(8))
-    assert connection.cancel("unwanted").state == "running"
-    connection.pause("unwanted")
-    connection.resume("unwanted")
-    assert finished(connection, "unwanted").state == "cancelled"
+    start_endless(connection, "called-off", clip(8))
+    assert connection.cancel("called-off").state == "running"
+    connection.pause("called-off")
+    connection.resume("called-off")
+    assert finished(connection, "called-off").state == "cancelled"
 
 
 def test_a_waiting_job_is_cancelled_at_once(connection, settings, clip, start_endless):
