@@ -8,11 +8,12 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from engine.editing import Editor, edit_plan
+from engine.editing import Editor
 from engine.fatezero.masks import blend_mask
-from engine.fatezero.method import EditPlan, Inversion, TemporalSettings, edit, invert
+from engine.fatezero.method import EditPlan, Inversion, edit, invert
 from engine.fatezero.schedule import Schedule
-from engine.models.text import embed, read_prompt
+from engine.models.text import read_prompt
+from engine.plans import edit_plan, temporal_settings
 from protocol.settings import EditSettings
 
 NO_STEP = (0.0, 0.0)
@@ -23,23 +24,22 @@ class Inside:
 
     def __init__(self, editor: Editor, frames: np.ndarray, settings: EditSettings):
         checkpoint = editor.checkpoint
-        self.checkpoint, self.unet, self.settings = checkpoint, editor.unet, settings
+        self.editor, self.unet, self.settings = editor, editor.unet, settings
         self.schedule = Schedule.from_config(checkpoint.scheduler_config, settings.steps)
         source, target = (read_prompt(checkpoint, text) for text in (settings.source, settings.target))
         self.plan = edit_plan(settings, source, target)
         prompts = {"source": source, "empty": read_prompt(checkpoint, ""), "target": target}
-        self.embeddings = {name: embed(checkpoint, prompt) for name, prompt in prompts.items()}
-        self.temporal = TemporalSettings(keys=settings.keys, pooled_norm=settings.normalization == "clip")
+        self.embeddings = {name: editor.embedding(prompt) for name, prompt in prompts.items()}
+        self.temporal = temporal_settings(checkpoint.profile, settings)
         self.geometry = editor.geometry(frames)
-        with torch.no_grad():
-            mean = checkpoint.vae.encode(self.geometry.to_model(frames)).latent_dist.mean
-        self.latents = mean * checkpoint.vae.config.scaling_factor
+        self.latents = editor.encode(self.geometry.to_model(frames))
 
     @cached_property
     def inversion(self) -> Inversion:
         """The source's, whole."""
-        embedding = self.embeddings["source"]
-        *_, whole = invert(self.unet, self.schedule, self.latents, self.plan.source, embedding, self.temporal)
+        start = Inversion(latents=[self.latents])
+        loop = invert(self.unet, self.schedule, start, self.plan.source, self.embeddings["source"], self.temporal)
+        *_, whole = loop
         return whole
 
     def edit(self, inversion: Inversion, plan: EditPlan, schedule: Schedule | None = None) -> list[torch.Tensor]:
@@ -56,11 +56,9 @@ class Inside:
             self.plan, cross_window=NO_STEP, word_windows={}, self_window=NO_STEP, word_weights={}, blend=None
         )
 
-    @torch.no_grad()
     def frames(self, latents: torch.Tensor) -> np.ndarray:
         """Latents as a clip."""
-        vae = self.checkpoint.vae
-        return self.geometry.to_frames(vae.decode(latents / vae.config.scaling_factor).sample)
+        return self.geometry.to_frames(self.editor.decode(latents))
 
     def mask_ratio(self, word: str, truth: np.ndarray) -> float:
         """IoU of the paper's blend mask of ``word`` with its place (F, H, W) bool, mean over steps, as a share of what
