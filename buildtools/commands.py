@@ -22,7 +22,12 @@ from buildtools.samples import big_buck_bunny
 OUTPUT = ROOT / "output"
 
 # What needs bpy; everything else under tests/ runs in the engine's environment.
-HOST_TESTS = ("tests/blender_addon", "tests/benchmarks/test_render.py", "tests/demo")
+HOST_TESTS = (
+    "tests/blender_addon",
+    "tests/benchmarks/test_render.py",
+    "tests/benchmarks/test_quality_floors.py",
+    "tests/demo",
+)
 ENGINE_TESTS = ("tests/protocol", "tests/service", "tests/engine", "tests/build", "tests/benchmarks")
 
 PYTEST_NO_TESTS = 5
@@ -83,6 +88,11 @@ def command_line() -> argparse.ArgumentParser:
     needs_host(world)
     service = command("service", run_service, "Measure the service: kills, pings, memory, wire.", passes_on=True)
     needs_engine(service)
+    quality = command(
+        "quality", run_quality, "Measure edits against right answers; writes benchmarks/results.", passes_on=True
+    )
+    needs_engine(quality)
+    needs_host(quality)
     needs_host(command("extension", run_extension, "Build and validate the extension's zips; writes output/extension."))
     needs_engine(command("protocol", run_protocol, "Write protocol/README.md, the reference of the protocol."))
     command("lint", run_lint, "Check the code's style.")
@@ -115,6 +125,20 @@ def run_protocol(options: argparse.Namespace, extra: list[str]) -> int:
 
 def run_world(options: argparse.Namespace, extra: list[str]) -> int:
     return host_of(options).run(["-m", "benchmarks.world", *extra])
+
+
+def run_quality(options: argparse.Namespace, extra: list[str]) -> int:
+    engine = environments.engine(options.cpu)
+    asked = [engine, "-m", "benchmarks.quality", *extra]
+    # The engine's Python knows the benchmark's options; Blender's renders the clips that they need.
+    needed = subprocess.run([*asked, "--clips"], cwd=ROOT, capture_output=True, text=True)
+    if needed.returncode or not needed.stdout.startswith("--"):  # help, or a word that it does not know
+        sys.stderr.write(needed.stderr)
+        sys.stdout.write(needed.stdout)
+        return needed.returncode
+    os.chdir(ROOT)
+    rendered = host_of(options).run(["-m", "benchmarks.quality.render", *needed.stdout.splitlines()])
+    return rendered or subprocess.run(asked, cwd=ROOT).returncode
 
 
 def run_extension(options: argparse.Namespace, extra: list[str]) -> int:

@@ -88,7 +88,7 @@ class _Bands:
             mean = mean + centre * part.shape[-2] / total
             square = square + (spread + centre**2) * part.shape[-2] / total
         scale = (square - mean**2 + norm.eps).rsqrt()
-        mean, scale = (part.to(self._device, features.dtype)[..., None, None, None] for part in (mean, scale))
+        mean, scale = (part.to(features.dtype).to(self._device)[..., None, None, None] for part in (mean, scale))
 
         def normalize(part: Tensor) -> Tensor:
             out = _grouped(norm, part).sub(mean).mul_(scale).flatten(1, 2)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
-from .loop import Average, Checkpoint, launch, learning_rate, share_gradients, step_generators, write_part
+from .loop import Average, Recipe, Terms, add_options, fit, launch, write_part
 from .sheets import save_sheet
 
 CONFIG = {
@@ -80,39 +80,25 @@ def train(arguments: argparse.Namespace, rank: int, workers: int) -> None:
     torch.manual_seed(_SEED)
     pictures = np.load(arguments.data / "pictures.npy", mmap_mode="r")
     model = AutoencoderKL(**CONFIG)
-    average = Average(model, 0.998)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
-    checkpoint = Checkpoint(arguments.state, {"vae": model}, {"vae": average}, optimizer)
-    start = checkpoint.load()
     kept = to_model(pictures[:: max(1, len(pictures) // 24)][:24])
-    for step in range(start, arguments.steps):
-        numbers, generator = step_generators(_SEED, step, rank)
+
+    def terms(step: int, numbers: np.random.Generator, generator: torch.Generator) -> Terms:
         late = step >= 0.8 * arguments.steps
-        crop = CONFIG["sample_size"] if late else CROP
         size = max(1, arguments.batch // (4 if late else 1) // workers)
-        images = batch(pictures, numbers, size, crop)
-        terms = loss_terms(model, images, generator)
-        weighted = SQUARE_WEIGHT * terms["square"] + EDGE_WEIGHT * terms["edges"] + KL_WEIGHT * terms["kl"]
-        (terms["value"] + weighted).backward()
-        share_gradients(model.parameters(), workers)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, arguments.steps, PEAK_RATE, warm_up=100)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(step)
-        done = step + 1
-        if rank == 0 and (done % 25 == 0 or done == arguments.steps):
-            shown = " ".join(f"{name} {value:.4f}" for name, value in terms.items())
-            print(f"{done} of {arguments.steps}: {shown} {checkpoint.trained_seconds():.0f} s", flush=True)
-        if rank == 0 and (done % arguments.save_every == 0 or done == arguments.steps):
-            checkpoint.save(done)
-            averaged = averaged_model(average)
-            out = reconstruct(averaged, kept)
-            print(f"{done} of {arguments.steps}: reconstruction {psnr(out, kept):.2f} dB", flush=True)
-            save_sheet(arguments.state / "autoencoder.png", torch.stack([kept, out], 1)[:12].flatten(0, 1), columns=8)
+        images = batch(pictures, numbers, size, CONFIG["sample_size"] if late else CROP)
+        parts = loss_terms(model, images, generator)
+        weighted = SQUARE_WEIGHT * parts["square"] + EDGE_WEIGHT * parts["edges"] + KL_WEIGHT * parts["kl"]
+        return {"loss": parts["value"] + weighted} | parts
+
+    def saved(done: int, averages: dict[str, Average]) -> None:
+        out = reconstruct(averaged_model(averages["vae"]), kept)
+        print(f"{done} of {arguments.steps}: reconstruction {psnr(out, kept):.2f} dB", flush=True)
+        save_sheet(arguments.state / "autoencoder.png", torch.stack([kept, out], 1)[:12].flatten(0, 1), columns=8)
+
+    recipe = Recipe(_SEED, PEAK_RATE, warm_up=100, decay=0.998)
+    averages = fit(arguments, rank, workers, {"vae": model}, recipe, terms, saved)
     if rank == 0:
-        export(averaged_model(average), kept, pictures, arguments.out)
+        export(averaged_model(averages["vae"]), kept, pictures, arguments.out)
 
 
 def averaged_model(average: Average) -> AutoencoderKL:
@@ -134,13 +120,7 @@ def export(model: AutoencoderKL, kept: torch.Tensor, pictures: np.ndarray, out: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training.autoencoder", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--state", type=Path, required=True, help="checkpoint and sample sheet")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the model; 'vae' is written in it")
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--batch", type=int, default=32, help="squares a step, over all workers")
-    parser.add_argument("--save-every", type=int, default=250, help="steps")
-    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
+    add_options(parser, steps=2400, batch=32, save_every=250)
     arguments = parser.parse_args()
     launch(train, arguments, arguments.workers)
 

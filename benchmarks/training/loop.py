@@ -1,4 +1,4 @@
-"""What both trainings share: data-parallel workers, an average of the weights, checkpoints.
+"""What the trainings share: the loop itself, data-parallel workers, an average of the weights, checkpoints.
 
 On a processor, one process per core that meet once a step are faster than one process with many threads, which meet
 in every operation (and wait for the slowest whenever anything else runs on the machine).
@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,79 @@ import torch.multiprocessing as mp
 from torch import nn
 
 CHECKPOINT = "checkpoint.pt"
+
+
+Terms = dict[str, torch.Tensor]
+"""The parts of a loss by name, each a number; `loss` is what is minimised."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a training runs, whatever it learns."""
+
+    seed: int
+    rate: float
+    """The learning rate between warm-up and cool-down."""
+    warm_up: int
+    """Steps."""
+    decay: float
+    """Of the average of the weights, a step."""
+    weight_decay: float = 1e-4
+
+
+def add_options(parser: ArgumentParser, steps: int, batch: int, save_every: int) -> None:
+    """The options that every training has, with its defaults."""
+    parser.add_argument("--data", type=Path, required=True, help="what benchmarks.training.pictures wrote")
+    parser.add_argument("--state", type=Path, required=True, help="checkpoint and sample sheet")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--batch", type=int, default=batch, help="examples a step, over all workers")
+    parser.add_argument("--save-every", type=int, default=save_every, help="steps")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
+
+
+def fit(
+    arguments: Namespace,
+    rank: int,
+    workers: int,
+    modules: dict[str, nn.Module],
+    recipe: Recipe,
+    terms: Callable[[int, np.random.Generator, torch.Generator], Terms],
+    saved: Callable[[int, dict[str, Average]], None] = lambda done, averages: None,
+) -> dict[str, Average]:
+    """Trains ``modules`` from the last checkpoint on and returns the averages of their weights.
+
+    ``terms`` gives the loss of a step for this worker's share of the batch; ``saved`` is called after every checkpoint,
+    the last step's included, in the first worker alone.
+    """
+    parameters = [parameter for module in modules.values() for parameter in module.parameters()]
+    averages = {name: Average(module, recipe.decay) for name, module in modules.items()}
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
+    checkpoint = Checkpoint(arguments.state, modules, averages, optimizer)
+    shown: list[dict[str, float]] = []
+    for step in range(checkpoint.load(), arguments.steps):
+        parts = terms(step, *step_generators(recipe.seed, step, rank))
+        parts["loss"].backward()
+        share_gradients(parameters, workers)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, arguments.steps, recipe.rate, recipe.warm_up)
+        optimizer.step()
+        optimizer.zero_grad()
+        for average in averages.values():
+            average.update(step)
+        if rank:
+            continue
+        done, last = step + 1, step + 1 == arguments.steps
+        shown.append({name: value.item() for name, value in parts.items()})
+        if done % 25 == 0 or last:
+            means = " ".join(f"{name} {np.mean([row[name] for row in shown]):.4f}" for name in shown[0])
+            print(f"{done} of {arguments.steps}: {means} {checkpoint.trained_seconds():.0f} s", flush=True)
+            shown.clear()
+        if done % arguments.save_every == 0 or last:
+            checkpoint.save(done)
+            saved(done, averages)
+    return averages
 
 
 def launch(train: Callable, arguments, workers: int) -> None:

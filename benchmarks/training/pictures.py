@@ -23,11 +23,12 @@ PARAPHRASES = 6
 NOTHING, OBJECT, FLOOR, SKY, ALL = -1, 0, 2, 3, 4
 REGIONS = 4
 REGION_SIDE = 32  # of the stored region shares
+STYLED = 0.25  # share of the pictures that are drawn in a style
 _SALT = 7
 
 
 def recolour(scene: spec.Scene, rng: np.random.Generator) -> spec.Scene:
-    """The same geometry in other allowed colours, materials, floor and sky; two objects never share a colour."""
+    """The same geometry in other allowed colours, materials, floor, sky and style; two objects never share a colour."""
     things, taken = [], set()
     for thing in scene.objects:
         free = [colour for colour in spec.allowed_colours(thing.shape) if colour not in taken]
@@ -35,7 +36,9 @@ def recolour(scene: spec.Scene, rng: np.random.Generator) -> spec.Scene:
         taken.add(colour)
         things.append(replace(thing, colour=colour, material="shiny" if rng.random() < 0.3 else "matte"))
     floor = spec.FLOORS[rng.integers(len(spec.FLOORS))]
-    return replace(scene, objects=tuple(things), floor=floor, sky=spec.SKIES[rng.integers(len(spec.SKIES))])
+    sky = spec.SKIES[rng.integers(len(spec.SKIES))]
+    style = spec.STYLES[rng.integers(1, len(spec.STYLES))] if rng.random() < STYLED else "plain"
+    return replace(scene, objects=tuple(things), floor=floor, sky=sky, style=style)
 
 
 def word_regions(words: list[str], scene: spec.Scene) -> list[int]:
@@ -46,7 +49,7 @@ def word_regions(words: list[str], scene: spec.Scene) -> list[int]:
             regions[place] = FLOOR
         elif word == "sky":
             regions[place] = SKY
-        elif word == scene.sky:
+        elif word in (scene.sky, scene.style) or (word == "art" and scene.style == "pixel"):
             regions[place] = ALL
     for number, thing in enumerate(scene.objects):
         start = end = words.index(thing.colour)

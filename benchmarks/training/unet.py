@@ -18,7 +18,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .loop import Average, Checkpoint, launch, learning_rate, share_gradients, step_generators, write_part
+from .loop import Average, Recipe, Terms, add_options, fit, launch, write_part
 from .words import attention_loss, attention_targets, keep_maps, read_captions
 
 UNET = {
@@ -120,40 +120,28 @@ def train(arguments: argparse.Namespace, rank: int, workers: int) -> None:
     scheduler = DDIMScheduler(**SCHEDULER)
     training_set = TrainingSet(arguments.data, tokenizer)
     modules = make_modules(tokenizer)
+    if arguments.start:
+        take_weights(modules, arguments.start)
     modules["unet"].set_attn_processor(AttnProcessor())  # on a CPU faster backwards than the fused kernel
     maps = keep_maps(modules["unet"])
-    parameters = [parameter for module in modules.values() for parameter in module.parameters()]
-    averages = {name: Average(module, 0.995) for name, module in modules.items()}
-    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01)
-    checkpoint = Checkpoint(arguments.state, modules, averages, optimizer)
-    start = checkpoint.load()
-    shown = dict.fromkeys(("velocity", "attention"), 0.0)
-    for step in range(start, arguments.steps):
-        numbers, generator = step_generators(_SEED, step, rank)
+
+    def terms(step: int, numbers: np.random.Generator, generator: torch.Generator) -> Terms:
         coarse = step < arguments.coarse_steps
         drawn = training_set.batch(numbers, arguments.batch * (2 if coarse else 1) // workers)
-        terms = losses(modules, scheduler, maps, at_half_size(drawn) if coarse else drawn, generator)
-        (terms["velocity"] + ATTENTION_WEIGHT * terms["attention"]).backward()
-        share_gradients(parameters, workers)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, arguments.steps, PEAK_RATE, warm_up=200)
-        optimizer.step()
-        optimizer.zero_grad()
-        for average in averages.values():
-            average.update(step)
-        if rank:
-            continue
-        done, last = step + 1, step + 1 == arguments.steps
-        shown = {name: shown[name] + value.item() / 25 for name, value in terms.items()}
-        if done % 25 == 0:
-            means = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
-            print(f"{done} of {arguments.steps}: {means} {checkpoint.trained_seconds():.0f} s", flush=True)
-            shown = dict.fromkeys(shown, 0.0)
-        if done % arguments.save_every == 0 or last:
-            checkpoint.save(done)
-        if done % arguments.export_every == 0 or last:
-            export(averages, tokenizer, scheduler, arguments.out)
+        parts = losses(modules, scheduler, maps, at_half_size(drawn) if coarse else drawn, generator)
+        return {"loss": parts["velocity"] + ATTENTION_WEIGHT * parts["attention"]} | parts
+
+    def saved(done: int, averages: dict[str, Average]) -> None:
+        export(averages, tokenizer, scheduler, arguments.out)
+
+    recipe = Recipe(_SEED, arguments.rate, warm_up=200, decay=0.995, weight_decay=0.01)
+    fit(arguments, rank, workers, modules, recipe, terms, saved)
+
+
+def take_weights(modules: dict[str, torch.nn.Module], folder: Path) -> None:
+    """The weights of a model's folder for modules of the same make."""
+    for name, module in modules.items():
+        module.load_state_dict(type(module).from_pretrained(folder / name, torch_dtype=torch.float32).state_dict())
 
 
 def export(averages: dict[str, Average], tokenizer, scheduler: DDIMScheduler, out: Path) -> None:
@@ -184,15 +172,10 @@ def export(averages: dict[str, Average], tokenizer, scheduler: DDIMScheduler, ou
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training.unet", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--state", type=Path, required=True, help="checkpoint")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--steps", type=int, default=2200)
+    add_options(parser, steps=2200, batch=32, save_every=100)
     parser.add_argument("--coarse-steps", type=int, default=800, help="of them, with double batches of half the side")
-    parser.add_argument("--batch", type=int, default=32, help="pictures a step, over all workers")
-    parser.add_argument("--save-every", type=int, default=100, help="steps")
-    parser.add_argument("--export-every", type=int, default=200, help="steps")
-    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="learning rate between warm-up and cool-down")
+    parser.add_argument("--start", type=Path, help="folder of a model whose weights the training begins with")
     arguments = parser.parse_args()
     launch(train, arguments, arguments.workers)
 

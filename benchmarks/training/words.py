@@ -22,21 +22,26 @@ _ALL_WEIGHT = 0.5  # of a word that names the whole picture, beside a word that 
 
 
 def read_captions(path: Path, tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids (N, paraphrases, 77) int16 and the region each token names, (N, paraphrases, 77) int8."""
+    """Token ids (N, paraphrases, 77) int16 and the region each token names, (N, paraphrases, 77) int8.
+
+    Of a word of several tokens the last one names the word's region: only there has a causal encoder read all of it.
+    """
     captions = json.loads(path.read_text())
     shape = (len(captions), len(captions[0]), tokenizer.model_max_length)
     tokens = np.full(shape, tokenizer.pad_token_id, np.int16)
     regions = np.full(shape, NOTHING, np.int8)
-    known: dict[str, int] = {}
+    known: dict[str, list[int]] = {}
     for row, paraphrases in enumerate(captions):
         for column, (text, named) in enumerate(paraphrases):
-            words = text.split()
-            for word in words:
+            place = 1
+            for word, region in zip(text.split(), named, strict=True):
                 if word not in known:
-                    (known[word],) = tokenizer(word, add_special_tokens=False).input_ids
+                    known[word] = tokenizer(word, add_special_tokens=False).input_ids
+                pieces = known[word]
+                tokens[row, column, place : place + len(pieces)] = pieces
+                place += len(pieces)
+                regions[row, column, place - 1] = region
             tokens[row, column, 0] = tokenizer.bos_token_id
-            tokens[row, column, 1 : 1 + len(words)] = [known[word] for word in words]
-            regions[row, column, 1 : 1 + len(words)] = named
     return tokens, regions
 
 

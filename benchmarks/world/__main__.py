@@ -29,14 +29,14 @@ def main() -> None:
     parser.add_argument("--share", type=int, default=0, help=argparse.SUPPRESS)  # which of the workers this is
     arguments = parser.parse_args()
     if arguments.workers > 1 and "--share" not in sys.argv:
-        _spread(arguments.workers)
+        spread("benchmarks.world", arguments.workers)
     else:
         _render(arguments)
 
 
-def _spread(workers: int) -> None:
-    """One process a worker: Blender's state is global to a process."""
-    command = [sys.executable, "-m", "benchmarks.world", *sys.argv[1:]]
+def spread(module: str, workers: int) -> None:
+    """This process's command once more for each worker and its share: Blender's state is global to a process."""
+    command = [sys.executable, "-m", module, *sys.argv[1:]]
     running = [subprocess.Popen([*command, "--share", str(share)]) for share in range(workers)]
     codes = [worker.wait() for worker in running]
     if any(codes):

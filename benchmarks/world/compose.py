@@ -12,6 +12,7 @@ import numpy as np
 
 from . import geometry
 from .spec import Scene
+from .styles import drawn
 
 #: Linear reflectance of the object colours.
 ALBEDO = {
@@ -53,7 +54,7 @@ def object_mask(passes: dict[str, np.ndarray], index: int) -> np.ndarray:
 
 
 def compose(passes: dict[str, np.ndarray], scene: Scene) -> np.ndarray:
-    """(F, side, side, 3) uint8 sRGB. ``scene`` may differ from the rendered one in colours, materials, floor and sky."""
+    """(F, side, side, 3) uint8 sRGB. ``scene`` may differ from the rendered one in colours, materials, floor, sky and style."""
     return np.stack([compose_frame(passes, scene, frame) for frame in range(len(passes["ground"]))])
 
 
@@ -78,7 +79,7 @@ def compose_frame(
         else:
             picture += cover * albedo * light
     picture += np.clip(1 - ground_share - covers.sum(0), 0, 1) * sky
-    return np.rint(_srgb(picture) * 255).astype(np.uint8)
+    return drawn(np.rint(_srgb(picture) * 255).astype(np.uint8), scene.style)
 
 
 def floor_albedo(passes: dict[str, np.ndarray], floor: str, frame: int) -> np.ndarray:

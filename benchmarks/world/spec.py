@@ -16,6 +16,7 @@ FLOORS = ("checkered", "wood", "grass", "snow", "sand")
 SKIES = ("day", "sunset", "night")
 MOTIONS = ("still", "slide", "spin", "bounce")
 CAMERA_MOTIONS = ("still", "orbit", "dolly")
+STYLES = ("plain", "watercolor", "sketch", "pixel")
 
 #: Colour-shape pairs that no training picture and no training caption ever shows: editing into one of them is
 #: zero-shot. Each word occurs in plenty of other pairs.
@@ -35,6 +36,8 @@ _SKY_PHRASES = {
     "sunset": ("under a sunset sky", "at sunset"),
     "night": ("under a night sky", "at night"),
 }
+#: Said last, so that all other words keep their places in the caption.
+_STYLE_PHRASES = {"plain": "", "watercolor": " as a watercolor", "sketch": " as a sketch", "pixel": " as pixel art"}
 _MOTION_WORDS = {"still": "standing", "slide": "sliding", "spin": "spinning", "bounce": "bouncing"}
 _TRAINING, _EVALUATION = 1, 2  # first word of the seed: the two streams never meet
 
@@ -66,7 +69,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip, whole. Edits are ``dataclasses.replace`` of colour, material, floor or sky: geometry stays."""
+    """One clip, whole. Edits are ``dataclasses.replace`` of colour, material, floor, sky or style: geometry stays."""
 
     objects: tuple[Thing, ...]
     floor: str
@@ -74,6 +77,7 @@ class Scene:
     camera: Camera = Camera()
     sun: float = 0.8  # azimuth of the light relative to the camera's, radians
     seed: int = 0
+    style: str = "plain"
 
 
 def allowed_colours(shape: str, held_out: bool = False) -> tuple[str, ...]:
@@ -131,8 +135,10 @@ def caption(scene: Scene, variant: int = 0) -> str:
     order = choose(("plain", "plain", "plain", "plain", "sky first", "no sky"))
     body = f"{' and '.join(nouns)} {floor}"
     if order == "sky first":
-        return f"{sky} {body}"
-    return body if order == "no sky" else f"{body} {sky}"
+        body = f"{sky} {body}"
+    elif order != "no sky":
+        body = f"{body} {sky}"
+    return body + _STYLE_PHRASES[scene.style]
 
 
 def _noun(thing: Thing, with_motion: bool, choose) -> str:

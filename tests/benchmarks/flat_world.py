@@ -19,6 +19,7 @@ def flat_passes(scene: spec.Scene, light=(1.0, 1.0, 1.0)) -> dict[str, np.ndarra
         "light": np.full((2, SIDE, SIDE, 3), light, np.float16),
         "covers": covers,
         "ground": ground - np.minimum(ground, covers.max(1)),
+        "motion": np.zeros((2, SIDE, SIDE, 2), np.float16),
         "normal": np.full((2, SIDE, SIDE, 3), 128, np.uint8),
         "camera": np.stack([camera, camera]),
     }

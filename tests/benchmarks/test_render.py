@@ -1,10 +1,14 @@
 """Rendering with the real Blender module."""
 
+from dataclasses import replace
+
 import bpy
 import numpy as np
 import pytest
 
+from benchmarks.metrics import warp_error
 from benchmarks.world import compose, exr, geometry, spec
+from benchmarks.world.motion import true_motion
 from benchmarks.world.render import render_passes
 
 SCENE = spec.Scene(
@@ -60,6 +64,29 @@ def test_motion_leads_to_the_next_frame(rendered):
     assert moved[0] == pytest.approx(centres[1] - centres[0], abs=1)
     assert moved[1] == pytest.approx(0, abs=1)
     assert np.abs(passes["motion"][0][compose.object_mask(passes, 0)[0]]).max() < 0.05
+
+
+def test_pixels_are_seen_again_where_the_motion_leads(rendered):
+    passes = compose.load_passes(rendered)
+    pictures = compose.compose(passes, SCENE)
+    motion, seen = true_motion(passes)
+    cyan = compose.object_mask(passes, 1)
+    assert seen[0][cyan[0]].mean() > 0.8 and not seen[-1].any()
+    # Where the cube goes to, the floor is hidden.
+    uncovered = cyan[1] & ~cyan[0]
+    assert uncovered.any() and not seen[0][uncovered].any()
+    assert warp_error(pictures, motion, seen) < 0.6 * warp_error(pictures, 0 * motion, seen)
+
+
+def test_the_sky_moves_as_the_camera_turns(tmp_path):
+    scene = replace(SCENE, camera=spec.Camera("dolly", distance=6.5, height=3.0))
+    passes = compose.load_passes(render_passes(scene, FRAMES, SIDE, tmp_path))
+    motion, _ = true_motion(passes)
+    middle = motion[0, 0, SIDE // 2]
+    before, after = (geometry.camera_rotation(scene, frame / FRAMES) for frame in range(2))
+    tilt = np.arcsin(before[2, 2]) - np.arcsin(after[2, 2])
+    assert middle[1] == pytest.approx(tilt / 2 / np.arctan(geometry.HALF_VIEW) * SIDE, rel=0.15)
+    assert middle[0] == pytest.approx(0, abs=0.1)
 
 
 def test_colours_show(rendered):

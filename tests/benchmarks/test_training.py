@@ -71,9 +71,9 @@ def test_every_word_of_the_world_is_one_token_and_any_text_has_tokens(model):
 
 
 def test_training_goes_on_where_it_was_stopped(data, model, tiny, tmp_path):
-    def train(module, state, out, steps):
+    def train(module, state, out, steps, start=None):
         options = {"data": data, "state": tmp_path / state, "out": out, "steps": steps, "batch": 4, "coarse_steps": 1}
-        module.train(Namespace(**options, save_every=1, export_every=1), rank=0, workers=1)
+        module.train(Namespace(**options, save_every=1, rate=1e-3, start=start), rank=0, workers=1)
         return torch.load(tmp_path / state / loop.CHECKPOINT, weights_only=True)
 
     train(autoencoder, "vae", model, 1)

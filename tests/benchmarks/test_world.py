@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.training.pictures import NOTHING, recolour, region_shares, word_regions
+from benchmarks.training.pictures import ALL, NOTHING, recolour, region_shares, word_regions
 from benchmarks.world import compose, spec
 from tests.benchmarks.flat_world import SIDE, flat_passes
 
@@ -112,6 +112,31 @@ def test_words_know_their_regions():
             named = dict(zip(words, word_regions(words, scene), strict=True))
             assert all(named[thing.colour] == named[thing.shape] == n for n, thing in enumerate(scene.objects))
             assert named["on"] == named["a" if "a" in named else "an"] == NOTHING
+
+
+def test_styles_are_drawn_over_everything_alike():
+    scene = spec.Scene((spec.Thing("cube", "red"),), "checkered", "day")
+    passes = flat_passes(scene)
+    plain = compose.compose(passes, scene)
+    looks = [compose.compose(passes, replace(scene, style=style)) for style in spec.STYLES]
+    assert np.array_equal(looks[0], plain)
+    assert all(look.shape == plain.shape and look.dtype == np.uint8 for look in looks)
+    assert len({look.tobytes() for look in looks}) == len(looks)
+    watercolor, sketch, pixel = (look.astype(int) for look in looks[1:])
+    assert watercolor.mean() > plain.mean() and watercolor.std() < 0.8 * plain.std()
+    assert np.ptp(sketch, axis=-1).max() < 20 and sketch.mean() > 150
+    assert np.array_equal(pixel[:, ::8].repeat(8, axis=1), pixel) and len(np.unique(pixel)) <= 8
+
+
+def test_a_style_is_said_last_and_names_the_whole_picture():
+    scene = spec.sample_scene(3)
+    for style in spec.STYLES[1:]:
+        shown = replace(scene, style=style)
+        for variant in range(10):
+            said, plain = spec.caption(shown, variant), spec.caption(scene, variant)
+            assert said.startswith(plain + " as ") and style in said
+            named = dict(zip(said.split(), word_regions(said.split(), shown), strict=True))
+            assert named[style] == ALL and named["as"] == NOTHING
 
 
 def test_region_shares_cover_the_picture():

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_help_names_every_command():
     result = subprocess.run([sys.executable, "build.py", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0
-    for name in ("demo", "test", "extension", "verify", "service", "protocol", "lint", "clean"):
+    for name in ("demo", "test", "extension", "verify", "service", "quality", "protocol", "lint", "clean"):
         assert re.search(rf"^    {name}\b", result.stdout, re.MULTILINE)
 
 
@@ -46,6 +46,24 @@ def test_two_dashes_pass_on_what_buildpy_knows_itself(monkeypatch):
     monkeypatch.setattr(commands.Host, "run", lambda host, arguments: passed.append(arguments) or 0)
     assert commands.main(["world", "--", "--help"]) == 0
     assert passed == [["-m", "benchmarks.world", "--help"]]
+
+
+def test_quality_renders_what_the_benchmark_says_it_needs(tmp_path, monkeypatch, capfd):
+    """Its options are the benchmark's own; the clips are Blender's to render, and the edits come after them."""
+    (tmp_path / "benchmarks" / "quality").mkdir(parents=True)
+    said = 'import sys; print("--count\\n7" if "--clips" in sys.argv else "edits " + " ".join(sys.argv[1:]))'
+    for package in ("benchmarks", "benchmarks/quality"):
+        (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "benchmarks" / "quality" / "__main__.py").write_text(said)
+    rendered = []
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    monkeypatch.setattr(environments, "engine", lambda cpu: Path(sys.executable))
+    monkeypatch.setattr(commands, "bpy_package", lambda version: commands.Host("none", [], []))
+    monkeypatch.setattr(commands.Host, "run", lambda host, arguments: rendered.append(arguments) or 0)
+    monkeypatch.chdir(tmp_path)
+    assert commands.main(["quality", "--count", "7"]) == 0
+    assert rendered == [["-m", "benchmarks.quality.render", "--count", "7"]]
+    assert capfd.readouterr().out == "edits --count 7\n"
 
 
 def test_a_stop_is_one_sentence(monkeypatch, capsys):

@@ -1,0 +1,125 @@
+"""What each choice of the method's settings is worth: ``python -m benchmarks.quality.ablations --model … --count 20``.
+
+The method's own settings, one of them changed at a time, over held-out pairs that the benchmark does not use. Their clips
+are rendered with ``python -m benchmarks.quality.render --first 1000``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from protocol.settings import EditSettings, Window, new_words
+
+from .__main__ import KEPT
+from .baselines import METHOD, Changes, Strategy, always
+from .figures import by_kind
+from .inside import Inside
+from .pairs import KINDS, pair
+from .report import decibels, percent, ratio, table
+from .runs import Job, run
+
+FIRST = 1000  # number of the first pair: far from the benchmark's own
+
+
+def blended(settings: EditSettings) -> dict:
+    """Latents blended where the words are that the target prompt no longer has, and where its new words are."""
+    gone = tuple(new_words(settings.target, settings.source))
+    return dict(
+        blend_source=gone,
+        blend_target=tuple(new_words(settings.source, settings.target)) if gone else (),
+        blend_latents=bool(gone),
+    )
+
+
+def windows(cross: float, own: float) -> Changes:
+    """Ends of the windows of cross- and self-attention."""
+    return always(cross_window=Window(0.0, cross), self_window=Window(0.0, own))
+
+
+def equalizer(weight: float) -> Changes:
+    """The weight of all words that are new in the target prompt."""
+    return partial(_reweighted, weight)
+
+
+def _reweighted(weight: float, settings: EditSettings) -> dict:
+    return dict(word_weights=dict.fromkeys(new_words(settings.source, settings.target), weight))
+
+
+def negative_source(inside: Inside) -> np.ndarray:
+    """Guidance away from the source prompt in place of the empty one: where both prompts agree, nothing is pushed."""
+    inside.embeddings = inside.embeddings | {"empty": inside.embeddings["source"]}
+    return inside.frames(inside.edit(inside.inversion, inside.plan)[-1])
+
+
+_CHANGES = {
+    "normalisation over the clip": always(normalization="clip"),
+    "keys: first": always(keys=("first",)),
+    "keys: previous and first": always(keys=("-1", "first")),
+    "keys: previous and mid": always(keys=("-1", "mid")),
+    "keys: own and mid": always(keys=("0", "mid")),
+    "10 steps": always(steps=10),
+    "50 steps": always(steps=50),
+    "guidance 2": always(guidance=2.0),
+    "guidance 4": always(guidance=4.0),
+    "guidance 7.5": always(guidance=7.5),
+    "windows 0.3": windows(0.3, 0.3),
+    "windows 0.5": windows(0.5, 0.5),
+    "windows 0.8": windows(0.8, 0.8),
+    "cross 0.8, self 0.3": windows(0.8, 0.3),
+    "cross 0.3, self 0.8": windows(0.3, 0.8),
+    "equalizer 1": equalizer(1.0),
+    "equalizer 2": equalizer(2.0),
+    "equalizer 5": equalizer(5.0),
+    "threshold 0.2": always(blend_threshold=0.2),
+    "threshold 0.5": always(blend_threshold=0.5),
+    "latents blended by the changed words": blended,
+}
+ABLATIONS = [
+    *(Strategy(name, changes) for name, changes in _CHANGES.items()),
+    *(
+        Strategy(f"source prompt as negative, guidance {guidance:g}", always(guidance=guidance), negative_source)
+        for guidance in (2.0, 4.0, 7.5)
+    ),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.ablations", description=__doc__)
+    parser.add_argument("--model", default="builtin", help="'builtin' or a checkpoint's folder")
+    parser.add_argument("--count", type=int, default=20, help="pairs; kinds take turns")
+    parser.add_argument("--frames", type=int, default=8, help="of each clip")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument(
+        "--only", nargs="*", default=[strategy.name for strategy in ABLATIONS], metavar="NAME", help="ablations by name"
+    )
+    parser.add_argument("--world", type=Path, default=KEPT / "world", help="rendered clips")
+    parser.add_argument("--state", type=Path, default=KEPT / "edits", help="edits that are done")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
+    chosen = parser.parse_args()
+    strategies = (Strategy(METHOD), *(strategy for strategy in ABLATIONS if strategy.name in chosen.only))
+    job = Job(
+        chosen.model, chosen.world, chosen.state, chosen.frames, chosen.steps, strategies, precision=chosen.precision
+    )
+    edits = run(job, range(FIRST, FIRST + chosen.count), chosen.workers, lambda line: print(line, flush=True))
+    for kind in (*KINDS, "all"):
+        rows = []
+        for strategy in strategies:
+            mine = [(pair(edit.number).kind, edit.figures) for edit in edits if edit.strategy == strategy.name]
+            measured = by_kind(mine).get(kind)
+            if measured:
+                rows.append(
+                    [strategy.name, percent(measured["success"]), decibels(measured["region_psnr"])]
+                    + [decibels(measured["truth_psnr"]), decibels(measured["background_psnr"])]
+                    + [ratio(measured["warp_ratio"])]
+                )
+        print(f"\n### {kind}\n")
+        print(table(["", "success", "region dB", "truth dB", "background dB", "warp ratio"], rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The quality benchmark, whole, on a world of squares with a tiny random checkpoint."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.quality import __main__ as command
+from benchmarks.quality import blind, figures, report, runs
+from benchmarks.quality.ablations import ABLATIONS
+from benchmarks.quality.baselines import BASELINES, METHOD, Strategy
+from benchmarks.quality.pairs import KINDS, clips_to_render, pair, truth
+from tests.benchmarks.flat_world import flat_passes
+
+CHECKPOINT = Path(__file__).parents[1] / "data" / "checkpoint"
+PROFILE = {"inject_levels": [1, 2, 3], "mask_level": 1, "mask_places": ["down", "up"], "anchor_levels": [1, 2, 3]}
+NUMBERS = range(5)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("quality")
+    for number in NUMBERS:
+        for scene, place in clips_to_render(pair(number), folder / "world"):
+            place.mkdir(parents=True)
+            np.savez(place / "passes.npz", **flat_passes(scene))
+    # The tiny checkpoint, made for pictures of 64 x 64.
+    shutil.copytree(CHECKPOINT, folder / "model")
+    (folder / "model" / "profile.json").write_text(json.dumps(PROFILE | {"image_side": 64}))
+    strategies = (Strategy(METHOD), *BASELINES)
+    job = runs.Job(str(folder / "model"), folder / "world", folder / "edits", 2, 5, strategies, reconstruct_every=2)
+    edits = [edit for number in NUMBERS for edit in runs.run_pair(job, number)]
+    return report.Results(job, "python build.py quality", edits)
+
+
+def test_every_strategy_edits_every_pair_its_own_way(results):
+    assert results.strategies == [METHOD, *(strategy.name for strategy in BASELINES)]
+    for number in NUMBERS:
+        edits = {edit.strategy: edit for edit in results.edits if edit.number == number}
+        assert len(edits) == len(results.strategies)
+        known = truth(pair(number), results.job.world, 2)
+        clips = {name: edit.frames for name, edit in edits.items()}
+        assert all(clip.shape == known.source.shape for clip in clips.values())
+        # The blend mask is part of the shape preset alone: elsewhere the edit is made once for both.
+        same = edits["no blend mask"].folder == edits[METHOD].folder
+        assert same == (pair(number).kind != "object")
+        different = [clip.tobytes() for name, clip in clips.items() if not (same and name == "no blend mask")]
+        # The squares stand still: keys of the middle frame are every frame's own.
+        assert len(set(different)) >= len(different) - 1
+
+
+def test_a_finished_edit_is_not_made_again_and_a_lost_one_is(results):
+    edit = results.of(METHOD)[0]
+    before, frames = {path: path.stat().st_mtime_ns for path in edit.folder.iterdir()}, edit.frames
+    again = runs.run_pair(results.job, edit.number)[0]
+    assert again == edit and before == {path: path.stat().st_mtime_ns for path in edit.folder.iterdir()}
+    for path in before:
+        path.unlink()
+    assert np.array_equal(runs.run_pair(results.job, edit.number)[0].frames, frames)
+    other = runs.run_pair(replace(results.job, steps=2, strategies=(Strategy(METHOD),)), edit.number)[0]
+    assert other.folder != edit.folder
+
+
+def test_the_json_has_the_keys_of_its_definition(results, tmp_path):
+    report.write(results, tmp_path)
+    written = json.loads((tmp_path / "quality.json").read_text())
+    assert set(written) == {"model", "command", "count", "kinds", "reconstruction", "baselines"}
+    assert written["count"] == 5 and set(written["baselines"]) == {strategy.name for strategy in BASELINES}
+    assert set(written["reconstruction"]) == {"psnr", "ceiling_psnr"}
+    for kinds in (written["kinds"], *written["baselines"].values()):
+        assert tuple(kinds) == KINDS
+        for values in kinds.values():
+            assert tuple(values) == report.KIND_KEYS and 0 <= values["success"] <= 1
+    assert written["kinds"]["attribute"]["mask_iou"] is not None and written["kinds"]["style"]["mask_iou"] is None
+    page = (tmp_path / "quality.md").read_text()
+    for name in ["quality-baselines.png", *(f"quality-{kind}.png" for kind in KINDS)]:
+        assert f"({name})" in page and (tmp_path / name).stat().st_size > 1000
+    assert all(f"| {strategy} |" in page for strategy in results.strategies)
+
+
+def test_a_right_answer_is_a_success_and_the_source_is_none(results):
+    for number in NUMBERS:
+        known = truth(pair(number), results.job.world, 2)
+        coded = {"source": known.source, "target": known.target}
+        right = figures.figures(known, known.target, None, coded)
+        if pair(number).kind != "object":  # in the world of squares every shape is a square
+            assert right["success"] and right["region_psnr"] == np.inf and right["truth_ssim"] == pytest.approx(1)
+        assert not figures.figures(known, known.source, None, coded)["success"]
+        if known.other is not None:
+            both = known.target.copy()
+            both[known.other[0]] = known.other[2][0][known.other[0]]
+            assert not figures.figures(known, both, None, coded)["success"]
+
+
+def test_warp_errors_are_compared_in_sum():
+    rows = [
+        {"success": True, "warp": 1.0, "source_warp": 0.0},
+        {"success": False, "warp": 2.0, "source_warp": 2.0},
+        {"success": True, "warp": float("nan"), "source_warp": float("nan")},
+    ]
+    summary = figures.summary(rows)
+    assert summary["warp_ratio"] == 1.5 and summary["success"] == pytest.approx(2 / 3) and summary["count"] == 3
+
+
+def test_the_blind_page_holds_every_comparison_and_no_address(results, tmp_path):
+    blind.write(results, tmp_path / "blind.html")
+    page = (tmp_path / "blind.html").read_text()
+    data = json.loads(page.split("const data = ", 1)[1].split(";\n", 1)[0])
+    differing = sum(
+        edit.folder != mine.folder
+        for mine in results.of(METHOD)
+        for edit in results.edits
+        if edit.number == mine.number
+    )
+    assert len(data["rounds"]) == differing and data["frames"] == 2
+    for comparison in data["rounds"]:
+        assert {f"{comparison['pair']} {method}" for method in comparison["methods"]} <= set(data["clips"])
+    assert "http" not in page.replace("data:image", "")
+
+
+def test_every_ablation_is_another_edit(results):
+    changed = [repr((its.run, [its.settings(pair(number), 20) for number in NUMBERS])) for its in ABLATIONS]
+    plain = repr((None, [Strategy(METHOD).settings(pair(number), 20) for number in NUMBERS]))
+    assert len({*changed, plain}) == len(changed) + 1
+    names = {"source prompt as negative, guidance 4"}
+    chosen = tuple(strategy for strategy in ABLATIONS if strategy.name in names)
+    (edit,) = runs.run_pair(replace(results.job, strategies=chosen), 0)
+    assert edit.strategy in names and edit.frames.shape == results.of(METHOD)[0].frames.shape
+
+
+def test_quick_is_one_pair_of_each_kind_and_writes_no_results():
+    quick, whole = command.parse(["--quick"]), command.parse([])
+    assert (quick.count, quick.no_baselines) == (len(KINDS), True) and quick.out != whole.out
+    assert whole.count >= 40 and not whole.no_baselines
+    assert command.command(quick) == "python build.py quality --quick --model builtin"
