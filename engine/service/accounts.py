@@ -50,9 +50,13 @@ class Accounts:
             stamp = (stat.st_mtime_ns, stat.st_ino)
         except OSError:
             stamp = None
-        if stamp != self._read_at:
-            self._read_at = stamp
-            self._owners = {key: owner_of(key) for key in listed(self._home).values()}
+        if stamp == self._read_at:
+            return
+        try:
+            known = listed(self._home)
+        except EditError:
+            return  # no descriptor is free, say: what was known counts until the file can be read
+        self._read_at, self._owners = stamp, {key: owner_of(key) for key in known.values()}
 
 
 def owner_of(key: str) -> str:
@@ -61,11 +65,18 @@ def owner_of(key: str) -> str:
 
 
 def listed(home: Path) -> dict[str, str]:
-    """Public keys of the clients that may connect, by name. A file that is missing or damaged allows nobody."""
+    """Public keys of the clients that may connect, by name. A file that is missing or damaged allows nobody.
+
+    `EditError` where it cannot be read.
+    """
     try:
         return msgspec.json.decode((home / FILE_NAME).read_bytes(), type=dict[str, Key])
-    except (OSError, *UNREADABLE):
+    except (FileNotFoundError, *UNREADABLE):
         return {}
+    except OSError as error:
+        raise EditError(
+            "cannot-read", f"{home / FILE_NAME} cannot be read ({error.strerror}).", "Check who owns the file."
+        ) from error
 
 
 def add(home: Path, name: str, key: str) -> None:

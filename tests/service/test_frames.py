@@ -17,7 +17,7 @@ def stored(tmp_path):
     store = Store(tmp_path)
 
     def put(*pictures: np.ndarray | Image.Image) -> list[Path]:
-        return [store.path(store.put(encode(np.asarray(picture)))) for picture in pictures]
+        return [store.path("me", store.put("me", encode(np.asarray(picture)))) for picture in pictures]
 
     return put
 

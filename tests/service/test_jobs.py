@@ -272,13 +272,17 @@ def test_a_model_is_a_name_and_never_a_path(connection, settings, clip, path):
     assert refused.value.code == "unknown-model" and path in refused.value.sentence
 
 
-def test_a_checkpoint_that_is_not_there_fails_the_job(connection, shared_engine, settings, clip, tmp_path):
+def test_a_checkpoint_that_is_not_there_is_refused_before_any_upload(
+    connection, shared_engine, settings, clip, tmp_path
+):
     name = models.register(shared_engine.home, tmp_path / "nowhere")
     assert name in connection.hello().models
-    connection.submit("nowhere", settings(model=name), clip(1))
-    status = finished(connection, "nowhere")
-    assert status.state == "failed"
-    assert "nowhere" in status.error.sentence and status.error.remedy
+    sent = []
+    with pytest.raises(ProtocolError) as refused:
+        connection.submit("nowhere", settings(model=name), clip(1, seed=5), on_sent=lambda *now: sent.append(now))
+    assert refused.value.code == "checkpoint"
+    assert "nowhere" in refused.value.sentence and refused.value.remedy
+    assert not sent
 
 
 def sixteen_bit(path):
