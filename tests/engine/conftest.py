@@ -52,3 +52,12 @@ def read(model):
 @pytest.fixture(scope="session")
 def embedding(model):
     return lambda prompt: embed(model, prompt)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """As many threads as the children in `killable` have: the number of threads decides the last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

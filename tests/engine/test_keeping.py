@@ -17,6 +17,8 @@ from engine.editing import EditError, Editor, Keep
 from protocol.settings import EditSettings, Window, apply_preset
 from tests.engine.killable import Killable
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FRAMES, STEPS = 9, 5
 """More frames than go through the UNet together."""
 PROMPTS = dict(preset="attribute", source="a red cube on grass", target="a blue cube on grass")

@@ -34,6 +34,8 @@ from tests.engine.families import make_tuned
 from tests.engine.killable import Killable
 from tests.engine.single_files import modules, single
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 PROMPT = "a red cube on grass"
 ASKED = TuneSettings(PROMPT, steps=4, rate=1e-3, rank=4)
