@@ -43,11 +43,11 @@ class FateZeroUNet:
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        return self.unet.conv_in.weight.device  # the UNet's own property walks through all of its modules
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.unet.dtype
+        return self.unet.conv_in.weight.dtype
 
     def sizes(self, latents: Tensor) -> list[tuple[int, int]]:
         """(height, width) of each level's feature maps for (..., h, w) latents."""

@@ -21,6 +21,8 @@ MAX_JOBS_KEPT = 10_000
 """Ended jobs that are known."""
 IN_USE_SECONDS = 3600.0
 """A blob or a cached inversion that was touched so lately may be in use by somebody who has not said so yet."""
+LOOK_EVERY = 5.0
+"""Seconds between two counts of the cache, which only the worker makes grow, a step at a time."""
 DEFAULT_QUOTA = 50
 """Gigabytes."""
 
@@ -38,6 +40,8 @@ class Retention:
         self._cache, self._jobs = home / "cache", home / "jobs"
         self._journal, self._store, self._accounts, self._quota = journal, store, accounts, quota
         self._sizes = store.sizes()
+        self._cached, self._looked = 0, float("-inf")
+        """Bytes of the cache, and when (of `time.monotonic`) they were counted."""
 
     @property
     def used(self) -> int:
@@ -56,7 +60,7 @@ class Retention:
         share = self._quota // self._accounts.count
         if self._of(owner) + size > share:
             self._drop_blobs(self._of(owner) + size - share, owner)
-        excess = self.used + _size_of(self._cache) + size - self._quota
+        excess = self.used + self._cache_size() + size - self._quota
         if excess > 0:
             excess -= self._drop_caches(excess)
         if excess > 0:
@@ -72,7 +76,7 @@ class Retention:
         """Drop what has been kept long enough, and the checkpoints of jobs that will not go on."""
         now = time.time()
         self._drop_blobs(self.used, before=now - KEEP_SECONDS, untouched=KEEP_SECONDS)
-        self._drop_caches(self.used + _size_of(self._cache) - self._quota)
+        self._drop_caches(self.used + self._cache_size() - self._quota)
         self._journal.expire(now - KEEP_JOBS_SECONDS, MAX_JOBS_KEPT)
         unfinished = self._journal.unfinished()
         for folder in self._jobs.glob("*/*"):
@@ -82,6 +86,12 @@ class Retention:
     def drop_checkpoint(self, owner: str, job_id: str) -> None:
         """Remove what the job would have gone on from."""
         shutil.rmtree(self._jobs / owner / job_id, ignore_errors=True)
+
+    def _cache_size(self) -> int:
+        """Counted now and then: every frame of an upload asks, and the cache has thousands of files."""
+        if time.monotonic() - self._looked > LOOK_EVERY:
+            self._cached, self._looked = _size_of(self._cache), time.monotonic()
+        return self._cached
 
     def _of(self, owner: str) -> int:
         return sum(size for (other, _), size in self._sizes.items() if other == owner)
@@ -112,7 +122,9 @@ class Retention:
         for age, entry in entries:
             if freed >= excess or age > time.time() - IN_USE_SECONDS:
                 break
-            freed += _size_of(entry)
+            size = _size_of(entry)
+            freed += size
+            self._cached -= size
             shutil.rmtree(entry, ignore_errors=True)
             log.info("a cached inversion made room", extra={"entry": entry.name})
         return freed
