@@ -6,8 +6,9 @@ import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
 from bpy.props import EnumProperty, StringProperty
 
-from . import chosen, folders, installer, jobs, panels, trial
+from . import chosen, folders, installer, jobs, trial
 from .engine_process import LOG_NAME
+from .panels.text import draw_text, draw_trouble
 from .protocol.errors import ProtocolError
 from .trouble import as_is
 
@@ -91,15 +92,15 @@ def _draw_remote(layout, preferences, width: float) -> None:
         row.label(text=chosen.own_key(), translate=False)
         row.operator("fatezero.copy_key", text="", icon="COPYDOWN")
     except ProtocolError as error:
-        panels.draw_trouble(layout, as_is(error.sentence, error.remedy), width)
+        draw_trouble(layout, as_is(error.sentence, error.remedy), width)
     row = layout.row()
     row.enabled = not (trial.current and trial.current.running)
     row.operator("fatezero.test_connection", icon="LINKED")
     if trial.current and trial.current.trouble:
-        panels.draw_trouble(layout, trial.current.trouble, width)
+        draw_trouble(layout, trial.current.trouble, width)
     elif trial.current and trial.current.welcome:
         welcome = trial.current.welcome
         text = rpt_("The engine answers: version {version}, on {device}, with {models}.").format(
             version=welcome.engine, device=welcome.device, models=", ".join(welcome.models)
         )
-        panels.draw_text(layout.box().column(), [text], width, icon="CHECKMARK", translate=False)
+        draw_text(layout.box().column(), [text], width, icon="CHECKMARK", translate=False)

@@ -110,7 +110,7 @@ def sys_executable_says() -> str:
 class TestWork:
     def begin(self, addon, project, steps: int = 500) -> None:
         project.prompts(steps=steps)
-        addon.operators.begin(bpy.context)
+        addon.operators.edit.begin(bpy.context)
 
     def test_a_disk_that_is_full_while_exporting(self, addon, session, strip):
         with full_disk():

@@ -54,7 +54,7 @@ def begin(addon, project):
         project.select(strip)
         project.prompts(steps=steps, **settings)
         project.save()
-        return addon.operators.begin(bpy.context)
+        return addon.operators.edit.begin(bpy.context)
 
     return begin
 

@@ -89,7 +89,7 @@ def test_trouble_is_shown_whole(drawn, addon, project):
     addon.jobs.session.trouble = addon.trouble.Trouble("{folder} is full.", "Make room.", folder=folder)
     assert folder in "".join(drawn()) and "Make room." in " ".join(drawn())
     blf.size(0, 11)
-    lines = addon.panels.lines_of(f"The disk with {folder} is full.", 150)
+    lines = addon.panels.text.lines_of(f"The disk with {folder} is full.", 150)
     assert len(lines) > 6 and max(blf.dimensions(0, line)[0] for line in lines) <= 150
     assert lines[0] == "The disk with" and folder in "".join(lines)
 
@@ -98,7 +98,7 @@ def test_while_it_works_and_afterwards(drawn, addon, project, engine):
     project.select(project.image_strip(count=2))
     project.prompts(steps=2)
     session, seen = addon.jobs.session, set()
-    addon.operators.begin(bpy.context)
+    addon.operators.edit.begin(bpy.context)
     while session.busy:
         shown = drawn()
         assert "Cancel Edit" in shown and "Edit Strip" in shown and "clip" in shown
@@ -145,11 +145,11 @@ def test_a_job_in_every_state(drawn, addon, project, no_engine):
             assert not ({"Pause Edit", "Resume Edit"} & shown) - more
         job.state, job.ahead = "queued", 3
         session.engine = "ready"
-        assert addon.panels.progress_text(job, session) == "Waiting, 3 before it"
+        assert addon.panels.queue.progress_text(job, session) == "Waiting, 3 before it"
         session.engine = "lost"
-        assert addon.panels.progress_text(job, session) == "Connection lost, trying again"
+        assert addon.panels.queue.progress_text(job, session) == "Connection lost, trying again"
         job.state, job.steps = "placing", 0
-        assert addon.panels.progress_text(job, session) == "Placing"
+        assert addon.panels.queue.progress_text(job, session) == "Placing"
     finally:
         session.engine = "off"
         job.end("cancelled")

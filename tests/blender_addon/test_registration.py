@@ -49,7 +49,7 @@ def test_disabling_ends_the_engine_and_keeps_the_job(addon, project, engine):
     strip = project.image_strip(count=2)
     project.select(strip)
     project.prompts(steps=500)
-    addon.operators.begin(bpy.context)
+    addon.operators.edit.begin(bpy.context)
     session, home = addon.jobs.session, str(addon.folders.home_folder())
     reach(session, "running")
     job_id = session.job.id
@@ -65,7 +65,7 @@ def test_disabling_ends_the_engine_and_keeps_the_job(addon, project, engine):
 
 def test_disabling_cancels_what_the_engine_has_not_got(addon, project, engine):
     project.select(project.image_strip())
-    job = addon.operators.begin(bpy.context)
+    job = addon.operators.edit.begin(bpy.context)
     addon_utils.disable(MODULE)
     assert job.state == "cancelled"
     addon_utils.enable(MODULE)

@@ -121,11 +121,11 @@ def test_an_edit_there(addon, project, session, remote):
 
 def test_a_cable_that_is_cut_for_a_while(addon, project, session, remote):
     project.prompts(steps=40)
-    job = addon.operators.begin(bpy.context)
+    job = addon.operators.edit.begin(bpy.context)
     reach(session, "running")
     remote.cut()
     tick_until(session, lambda: session.engine == "lost")
-    assert addon.panels.progress_text(job, session) == "Connection lost, trying again"
+    assert addon.panels.queue.progress_text(job, session) == "Connection lost, trying again"
     tick_until(session, lambda: session.client._tries >= 3)
     remote.mend()
     tick_until(session, lambda: session.engine == "ready")
@@ -136,11 +136,11 @@ def test_a_cable_that_is_cut_for_a_while(addon, project, session, remote):
 def test_a_cable_that_is_cut_while_blender_is_closed(addon, project, session, remote):
     """The job is known by its engine's address, and found again with it only."""
     project.prompts(steps=900)
-    job = addon.operators.begin(bpy.context)
+    job = addon.operators.edit.begin(bpy.context)
     reach(session, "running")
     bpy.context.preferences.addons[MODULE].preferences.engine = "LOCAL"
     assert (session.engine, session.busy) == ("off", False)
-    assert "which is not chosen now" in addon.panels.progress_text(job, session)
+    assert "which is not chosen now" in addon.panels.queue.progress_text(job, session)
     session.close()
     session.tick()
     assert [(found.id, found.state) for found in session.jobs] == [(job.id, "queued")]

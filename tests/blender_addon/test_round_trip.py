@@ -29,7 +29,7 @@ def start(addon, project):
         project.select(strip)
         project.prompts(**settings)
         project.save()
-        addon.operators.begin(bpy.context)
+        addon.operators.edit.begin(bpy.context)
         assert addon.jobs.session.busy
         return strip
 

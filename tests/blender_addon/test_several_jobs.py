@@ -28,7 +28,7 @@ def begin(addon, project):
         project.prompts(steps=steps, target=target)
         project.save()
         assert bpy.ops.fatezero.edit_strip.poll()
-        return addon.operators.begin(bpy.context)
+        return addon.operators.edit.begin(bpy.context)
 
     return begin
 
@@ -70,7 +70,7 @@ def test_they_wait_in_line_and_are_held_up_and_ended_one_by_one(addon, project, 
     first, second, third = [begin(strip, steps=900) for _ in range(3)]
     tick_until(session, lambda: first.state == "running" and third.ahead == 2)
     assert (second.ahead, second.state) == (1, "queued")
-    assert "2 before it" in addon.panels.progress_text(third, session)
+    assert "2 before it" in addon.panels.queue.progress_text(third, session)
 
     bpy.ops.fatezero.pause(job=first.id)
     tick_until(session, lambda: first.state == "paused" and second.state == "running")

@@ -1,0 +1,5 @@
+"""The add-on's operators: thin, over the modules beside this folder."""
+
+from . import edit, engine, queue
+
+CLASSES = (*edit.CLASSES, *queue.CLASSES, *engine.CLASSES)

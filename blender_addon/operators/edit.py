@@ -1,0 +1,51 @@
+"""Editing a strip."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import StringProperty
+
+from .. import jobs, strips
+from ..job import Job
+from ..trouble import Trouble
+from .base import refuse
+
+
+def begin(context: bpy.types.Context, scene: str = "", strip: str = "") -> Job:
+    """Begin to edit the strip that those names name, or the selected one; the timer carries it on."""
+    source = strips.choose(context, scene, strip)
+    job = jobs.session.edit(source, bpy.data.scenes[source.scene].fatezero.as_edit())
+    jobs.watch()
+    return job
+
+
+class FATEZERO_OT_edit_strip(bpy.types.Operator):
+    """Edit the selected strip as the prompts say; the result becomes a new strip above it"""
+
+    bl_idname = "fatezero.edit_strip"
+    bl_label = "Edit Strip"
+
+    scene: StringProperty(name="Scene", description="Empty: the sequencer's", options={"SKIP_SAVE", "HIDDEN"})
+    strip: StringProperty(name="Strip", description="Empty: the selected one", options={"SKIP_SAVE", "HIDDEN"})
+
+    def invoke(self, context, _event) -> set[str]:
+        """Begin, and leave the rest to the timer: Blender stays usable."""
+        try:
+            begin(context, self.scene, self.strip)
+        except Trouble as trouble:
+            return refuse(self, trouble)
+        return {"FINISHED"}
+
+    def execute(self, context) -> set[str]:
+        """Edit, and return when the new strip is there, or something is in its way: for scripts."""
+        try:
+            job = begin(context, self.scene, self.strip)
+        except Trouble as trouble:
+            return refuse(self, trouble)
+        jobs.wait(job=job)
+        if job.trouble:
+            return refuse(self, job.trouble)
+        return {"FINISHED"} if job.state == "done" else {"CANCELLED"}
+
+
+CLASSES = (FATEZERO_OT_edit_strip,)

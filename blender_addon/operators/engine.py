@@ -1,0 +1,147 @@
+"""Starting, stopping, installing and reaching the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.app.translations import pgettext_iface as iface_
+
+from .. import chosen, folders, installer, jobs, trial
+from ..places import Remote
+from ..protocol.errors import ProtocolError
+from ..trouble import Trouble, as_is
+from .base import refuse, report_trouble
+
+
+class FATEZERO_OT_start_engine(bpy.types.Operator):
+    """Start the engine now; Edit Strip does so too, when it is needed"""
+
+    bl_idname = "fatezero.start_engine"
+    bl_label = "Start Engine"
+
+    @classmethod
+    def poll(cls, _context) -> bool:
+        return jobs.session.engine == "off"
+
+    def execute(self, _context) -> set[str]:
+        try:
+            jobs.session.start_engine()
+        except Trouble as trouble:
+            return refuse(self, trouble)
+        jobs.watch()
+        jobs.redraw()
+        return {"FINISHED"}
+
+
+class FATEZERO_OT_stop_engine(bpy.types.Operator):
+    """End the engine, and free the memory that it holds; its jobs go on when it is started again"""
+
+    bl_idname = "fatezero.stop_engine"
+    bl_label = "Stop Engine"
+
+    @classmethod
+    def poll(cls, _context) -> bool:
+        return jobs.session.engine != "off"
+
+    def execute(self, _context) -> set[str]:
+        jobs.session.stop_engine()
+        jobs.redraw()
+        return {"FINISHED"}
+
+
+class FATEZERO_OT_install_engine(bpy.types.Operator):
+    """Download the engine's parts and install them in the add-on's own folder"""
+
+    bl_idname = "fatezero.install_engine"
+    bl_label = "Install Engine"
+
+    @classmethod
+    def poll(cls, _context) -> bool:
+        if installer.current and installer.current.running:
+            cls.poll_message_set("The engine is being installed")
+            return False
+        return True
+
+    def invoke(self, context, event) -> set[str]:
+        if not bpy.app.online_access:
+            return self.execute(context)
+        download, disk = installer.sizes()
+        message = iface_("This downloads about {download:g} GB and takes about {disk:g} GB on disk in {folder}.")
+        return context.window_manager.invoke_confirm(
+            self,
+            event,
+            title=iface_("Install Engine"),
+            message=message.format(download=download, disk=disk, folder=folders.venv_folder()),
+            confirm_text=iface_("Install"),
+        )
+
+    def execute(self, _context) -> set[str]:
+        if not bpy.app.online_access:
+            trouble = Trouble(
+                "Blender's online access is off, and the engine has to be downloaded.",
+                "Turn on Allow Online Access in the preferences (System, Network).",
+            )
+            return refuse(self, trouble)
+        jobs.session.stop_engine()
+        jobs.session.trouble = None
+        installer.start(Path(__file__).parents[1], folders.venv_folder())
+        jobs.watch()
+        return {"FINISHED"}
+
+
+class FATEZERO_OT_test_connection(bpy.types.Operator):
+    """Find out whether the engine on the other computer can be reached, and what is in the way if not"""
+
+    bl_idname = "fatezero.test_connection"
+    bl_label = "Test Connection"
+
+    @classmethod
+    def poll(cls, _context) -> bool:
+        return isinstance(chosen.place(), Remote)
+
+    def invoke(self, _context, _event) -> set[str]:
+        """Begin; the preferences show the answer when it is there."""
+        return self._begin()
+
+    def execute(self, _context) -> set[str]:
+        """Try, and return when it is known: for scripts."""
+        if self._begin() == {"CANCELLED"}:
+            return {"CANCELLED"}
+        trial.current.wait()
+        if trial.current.trouble:
+            return report_trouble(self, trial.current.trouble)
+        return {"FINISHED"}
+
+    def _begin(self) -> set[str]:
+        place = chosen.place()
+        try:
+            chosen.check(place)
+        except Trouble as trouble:
+            return report_trouble(self, trouble)
+        trial.start(place)
+        jobs.watch()
+        return {"FINISHED"}
+
+
+class FATEZERO_OT_copy_key(bpy.types.Operator):
+    """Copy this computer's public key, for whoever runs the engine to add: `python -m engine keys add NAME KEY`"""
+
+    bl_idname = "fatezero.copy_key"
+    bl_label = "Copy Key"
+
+    def execute(self, context) -> set[str]:
+        try:
+            context.window_manager.clipboard = chosen.own_key()
+        except ProtocolError as error:
+            return report_trouble(self, as_is(error.sentence, error.remedy))
+        return {"FINISHED"}
+
+
+CLASSES = (
+    FATEZERO_OT_start_engine,
+    FATEZERO_OT_stop_engine,
+    FATEZERO_OT_install_engine,
+    FATEZERO_OT_test_connection,
+    FATEZERO_OT_copy_key,
+)

@@ -1,0 +1,16 @@
+"""What the panels share."""
+
+from __future__ import annotations
+
+from .. import compat
+
+
+class Sidebar:
+    bl_space_type = "SEQUENCE_EDITOR"
+    bl_region_type = "UI"
+    bl_category = "FateZero"
+
+
+def active_strip(context):
+    editor = compat.sequencer_scene(context).sequence_editor
+    return editor.active_strip if editor else None

@@ -1,0 +1,99 @@
+"""The prompts, the settings, and what an edited strip was made from."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import compat, jobs, reimport
+from .base import Sidebar, active_strip
+from .queue import draw_job
+from .text import TEXT_SCALE, draw_text, draw_trouble
+
+
+class FATEZERO_PT_edit(Sidebar, bpy.types.Panel):
+    bl_label = "Edit by Words"
+
+    def draw(self, context) -> None:
+        scene = compat.sequencer_scene(context)
+        settings, session = scene.fatezero, jobs.session
+        layout = self.layout
+        column = layout.column()
+        for name in ("source", "target"):
+            part = column.column(align=True)
+            part.enabled = name == "source" or settings.preset != "reconstruct"
+            part.label(text=FATEZERO_PT_edit.prompts[name])
+            part.prop(settings, name, text="")
+        split = column.column()
+        split.use_property_split, split.use_property_decorate = True, False
+        split.prop(settings, "preset")
+        row = layout.row()
+        row.scale_y = 1.5
+        row.operator("fatezero.edit_strip", icon="SHADERFX")
+        width = context.region.width
+        if session.trouble and all(session.trouble is not job.trouble for job in session.jobs):
+            draw_trouble(layout, session.trouble, width)
+        for job in session.jobs:
+            if job.state != "cancelled":
+                draw_job(layout.box().column(), job, session, width)
+
+    prompts = {"source": "What is in the strip", "target": "What shall be there instead"}
+
+
+class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
+    bl_label = "Settings"
+    bl_parent_id = "FATEZERO_PT_edit"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context) -> None:
+        settings = compat.sequencer_scene(context).fatezero
+        layout = self.layout
+        layout.use_property_split, layout.use_property_decorate = True, False
+        column = layout.column()
+        column.prop(settings, "model")
+        if settings.model == "FOLDER":
+            column.prop(settings, "model_folder")
+        elif settings.model == "NAMED":
+            column.prop(settings, "model_name")
+        column = layout.column(align=True)
+        column.prop(settings, "steps")
+        column.prop(settings, "guidance")
+        column = layout.column(align=True)
+        column.prop(settings, "cross_end", slider=True)
+        column.prop(settings, "self_end", slider=True)
+        row = layout.row()
+        row.active = settings.preset != "reconstruct"
+        row.prop(settings, "new_word_strength")
+        column = layout.column(align=True)
+        taken = settings.preset_words()
+        column.prop(settings, "blend_source", placeholder=" ".join(taken[0]))
+        column.prop(settings, "blend_target", placeholder=" ".join(taken[1]))
+        column.prop(settings, "blend_threshold", slider=True)
+
+
+class FATEZERO_PT_result(Sidebar, bpy.types.Panel):
+    bl_label = "Made by FateZero"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context) -> bool:
+        strip = active_strip(context)
+        return strip is not None and reimport.TAG in strip
+
+    def draw(self, context) -> None:
+        origin = reimport.origin_of(active_strip(context))
+        column = self.layout.column()
+        for label, value in (
+            ("From", origin.strip),
+            ("Source", origin.source),
+            ("Target", origin.target),
+            ("Model", origin.model),
+            ("Engine", origin.engine),
+        ):
+            split = column.split(factor=0.25)
+            name = split.column()
+            name.scale_y = TEXT_SCALE
+            name.label(text=label)
+            draw_text(split.column(), [value], context.region.width * 0.75, translate=False)
+
+
+CLASSES = (FATEZERO_PT_edit, FATEZERO_PT_settings, FATEZERO_PT_result)
