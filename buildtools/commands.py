@@ -95,6 +95,9 @@ def command_line() -> argparse.ArgumentParser:
     needs_host(quality)
     needs_host(command("extension", run_extension, "Build and validate the extension's zips; writes output/extension."))
     needs_engine(command("protocol", run_protocol, "Write protocol/README.md, the reference of the protocol."))
+    tour = command("tour", run_tour, "Show the add-on in Blender's window; writes docs/images/tour.", passes_on=True)
+    needs_engine(tour)
+    tour.add_argument("--blender", metavar="PATH", required=True, help="an installed Blender")
     command("lint", run_lint, "Check the code's style.")
     command("clean", run_clean, "Remove .build and output.")
     return parser
@@ -146,6 +149,30 @@ def run_extension(options: argparse.Namespace, extra: list[str]) -> int:
     for path in extension.build(host.extension, environments.tools(), OUTPUT / "extension"):
         print(path)
     return 0
+
+
+def run_tour(options: argparse.Namespace, extra: list[str]) -> int:
+    """Runs a user's Blender, with settings of its own, in the window of the screen that DISPLAY names."""
+    clip = OUTPUT / "demo" / "source"
+    if not clip.is_dir():
+        raise Stop("The tour edits the demo's clip: run `python build.py demo` first.")
+    if not shutil.which("import"):
+        raise Stop("The tour takes its pictures with ImageMagick's `import`: install ImageMagick and run it again.")
+    engine = environments.engine(options.cpu)
+    blender = shutil.which(options.blender) or options.blender
+    host = installed_blender(blender)
+    zips = extension.build(host.extension, environments.tools(), OUTPUT / "extension")
+    with tempfile.TemporaryDirectory(prefix="fatezero-tour-") as folder:
+        os.environ |= {
+            "BLENDER_USER_RESOURCES": folder,
+            "FATEZERO_ENGINE_PYTHON": str(engine),
+            "FATEZERO_TOUR_CLIP": str(clip),
+            "FATEZERO_TOUR_ZIP": str(extension.for_this_platform(zips)),
+            "FATEZERO_TOUR_OUT": str(ROOT / "docs" / "images" / "tour"),
+            "FATEZERO_TOUR_WORK": folder,
+        }
+        script = ROOT / "benchmarks" / "tour.py"
+        return subprocess.run([blender, "--enable-event-simulate", *extra, "--python", script]).returncode
 
 
 def host_of(options: argparse.Namespace) -> Host:

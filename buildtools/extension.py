@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 import shutil
+import sys
 import tempfile
 import tomllib
 from pathlib import Path
@@ -58,6 +60,13 @@ def build(tool: list, python: Path, output: Path) -> list[Path]:
         return [Path(shutil.move(path, output / path.name)) for path in sorted(zips.glob("*.zip"))]
 
 
+def for_this_platform(zips: list[Path]) -> Path:
+    """The zip for the computer that this runs on."""
+    system = {"linux": "linux", "win32": "windows", "darwin": "macos"}[sys.platform]
+    kind = "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x64"
+    return next(path for path in zips if path.stem.endswith(f"{system}_{kind}"))
+
+
 def download_wheels(python: Path) -> list[Path]:
     """The wheels of requirements/host.txt for every platform and Python, kept in `.build/wheels`."""
     folder, record = BUILD / "wheels", BUILD / "wheels.json"
@@ -67,14 +76,14 @@ def download_wheels(python: Path) -> list[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         log = log_of("wheels")
         log.unlink(missing_ok=True)
-        for platform, tags in PLATFORMS.items():
+        for name, tags in PLATFORMS.items():
             for version in PYTHONS:
                 target = ["--python-version", version, "--implementation", "cp"]
                 for tag in tags:
                     target += ["--platform", tag]
                 where = ["--only-binary=:all:", "--no-deps", "--dest", folder, "-r", REQUIREMENTS / "host.txt"]
-                run_pip(python, f"the wheels for {platform} and Python {version}", log, "download", *target, *where)
-            say(f"  {platform}")
+                run_pip(python, f"the wheels for {name} and Python {version}", log, "download", *target, *where)
+            say(f"  {name}")
         record.write_text(key)
     return sorted(folder.glob("*.whl"))
 
