@@ -138,6 +138,12 @@ def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettin
     return settings
 
 
+def for_masks(settings: EditSettings) -> EditSettings:
+    """What of these settings counts where only masks are wanted: all that decides the inversion."""
+    same = {name: getattr(settings, name) for name in ("steps", "keys", "normalization", "model", "precision")}
+    return EditSettings(source=settings.source, target=settings.source, preset="reconstruct", **same)
+
+
 def check(settings: EditSettings) -> None:
     """Raise `SettingsError` for the first setting that is out of range or names a word its prompt lacks."""
     for role, prompt in (("source", settings.source), ("target", settings.target)):
