@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import limits
 from .errors import ProtocolError, full_disk
-from .messages import JobStatus
+from .messages import JobStatus, SoftMask
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Fetched:
     frames: list[Path]
     masks: dict[str, list[Path]]
     packs: list[Path]
+    soft_masks: list[SoftMask]
+    """What each pack holds (see `packs.split`)."""
 
     def pairs(self, status: JobStatus) -> Iterator[tuple[str, Path]]:
         """Each blob of `status` and the file it goes into."""
@@ -41,7 +43,7 @@ def plan(status: JobStatus, folder: Path) -> Fetched:
         taken.add(name)
         masks[word] = _numbered(folder / "masks" / name, len(blobs))
     packs = _numbered(folder / "packs", len(status.packs), ".pack")
-    return Fetched(_numbered(folder / "frames", len(status.frames)), masks, packs)
+    return Fetched(_numbered(folder / "frames", len(status.frames)), masks, packs, status.soft_masks)
 
 
 def slug(word: str, taken: Iterable[str] = ()) -> str:
