@@ -20,6 +20,11 @@ def all_strips(editor) -> bpy.types.bpy_prop_collection:
     return editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all
 
 
+def all_strips_property(editor) -> str:
+    """What `all_strips` is called, for a layout to search in."""
+    return "strips_all" if hasattr(editor, "strips_all") else "sequences_all"
+
+
 def sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene:
     """The scene that the sequencer shows; since 5.0 a workspace may name one that is not the window's."""
     return getattr(context, "sequencer_scene", None) or context.scene
@@ -55,6 +60,14 @@ def use_png(image_settings: bpy.types.ImageFormatSettings) -> None:
     image_settings.file_format = "PNG"
     image_settings.color_mode = "RGBA"
     image_settings.color_depth = "8"
+
+
+def use_targa(image_settings: bpy.types.ImageFormatSettings) -> None:
+    """Set the format to uncompressed 8-bit Targa with alpha, which takes no time to write and to read."""
+    if hasattr(image_settings, "media_type"):
+        image_settings.media_type = "IMAGE"
+    image_settings.file_format = "TARGA_RAW"
+    image_settings.color_mode = "RGBA"
 
 
 def output_path(path: Path) -> str:

@@ -26,6 +26,11 @@ def records_folder() -> Path:
     return _own("jobs", create=True)
 
 
+def masks_folder() -> Path:
+    """Where mask sets are kept; see `mask_sets`."""
+    return _own("masks", create=True)
+
+
 def venv_folder() -> Path:
     """Where Install Engine puts the engine's environment."""
     return _own("engine")

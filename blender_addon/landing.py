@@ -44,7 +44,7 @@ class Landing:
         try:
             self.unfinished.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _cannot_write(self.folder.parent, error) from error
+            raise cannot_write(self.folder.parent, error) from error
         return self.unfinished
 
     def show(self) -> Path:
@@ -58,7 +58,7 @@ class Landing:
             for folder in (self.folder.parent, *(path for path in self.folder.rglob("*") if path.is_dir())):
                 _sync(folder)
         except OSError as error:
-            raise _cannot_write(self.folder, error) from error
+            raise cannot_write(self.folder, error) from error
         return self.folder
 
     def _rename(self) -> bool:
@@ -84,7 +84,7 @@ def probe(blend: Path) -> None:
         folder.mkdir(exist_ok=True)
         trial.write_bytes(b"\0")
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(folder, error) from error
     finally:
         with contextlib.suppress(OSError):
             trial.unlink()
@@ -106,7 +106,8 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _cannot_write(folder: Path, error: OSError) -> Trouble:
+def cannot_write(folder: Path, error: OSError) -> Trouble:
+    """What is said where a result's folder cannot be written to."""
     return Trouble(
         "The result cannot be written to {folder}: {reason}.",
         "Make room or allow writing there, or save the .blend elsewhere; then try again.",

@@ -1,0 +1,134 @@
+"""The user's own mask for an edit: a mask datablock, or a strip whose brightness says where."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import bpy
+import numpy as np
+from bpy.props import BoolProperty, EnumProperty, PointerProperty, StringProperty
+
+from . import compat, export, png, renders, strips
+from .trouble import Trouble
+
+LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+"""Brightness of red, green and blue: Rec. 709."""
+
+
+class OwnMaskSettings:
+    """What the user sets about it: a part of the scene's settings for the next edit."""
+
+    own_mask_mode: EnumProperty(
+        name="Own Mask",
+        description="What a mask of your own does to where the edit may change the picture",
+        items=[
+            ("NONE", "None", "The words alone say where"),
+            ("REPLACE", "Replace", "The mask says where, and no word does"),
+            ("LIMIT", "Limit", "Only where the words and the mask agree"),
+            ("ADD", "Add", "Where the words or the mask say so"),
+            ("SUBTRACT", "Subtract", "Where the words say so, but not in the mask"),
+        ],
+        options=set(),
+    )
+    own_mask_kind: EnumProperty(
+        name="Kind",
+        description="What the mask is",
+        items=[
+            ("MASK", "Mask", "A mask that was drawn in Blender; its first frame goes with the strip's first frame"),
+            ("STRIP", "Strip", "A strip: white is in the mask, black and what is outside of the strip is not"),
+        ],
+        options=set(),
+    )
+    own_mask: PointerProperty(name="Mask", description="The mask to use", type=bpy.types.Mask, options=set())
+    own_mask_strip: StringProperty(name="Strip", description="The strip to use as a mask", options=set())
+    own_mask_invert: BoolProperty(name="Invert", description="Swap what is in the mask and what is not", options=set())
+
+
+class OwnMasks:
+    """The user's mask for each frame of a strip on its way into `folder`, as `00001.png` and so on: 8-bit grey.
+
+    To be carried on as an `export.Export` is: the files are as many, and of the project's size. Strips and masks are
+    held by name, and every frame is rendered from a copy that is gone afterwards.
+    """
+
+    def __init__(self, source: strips.Source, settings: OwnMaskSettings, folder: Path):
+        """`settings` say which mask; `Trouble` where there is none or the folder cannot be made."""
+        self.source, self.folder = source, folder
+        self.frames: list[Path] = []
+        self._kind, self._invert = settings.own_mask_kind, settings.own_mask_invert
+        if self._kind == "MASK":
+            self._name = settings.own_mask.name if settings.own_mask else ""
+        else:
+            self._name = settings.own_mask_strip
+        if not self._name:
+            raise Trouble("No mask is chosen.", "Choose one under Own Mask, or set that to None.")
+        if self._kind == "STRIP" and self._name == source.name:
+            raise Trouble("'{name}' cannot be its own mask.", "Choose another strip under Own Mask.", name=self._name)
+        self._find()
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise export.cannot_write(folder, error.strerror) from error
+
+    @property
+    def complete(self) -> bool:
+        """Whether all frames are there."""
+        return len(self.frames) == self.source.count
+
+    def render_next(self) -> None:
+        """Write the mask of the next frame; `Trouble` where the strip or the mask is gone, or the disk is full."""
+        strip = strips.find(self.source)
+        if strip is None:
+            raise Trouble("'{name}' is no longer in this file.", name=self.source.name)
+        copy = self._copy(strip)
+        try:
+            pixels = renders.frame(copy, compat.left_handle(strip) + len(self.frames))
+        finally:
+            bpy.data.scenes.remove(copy)
+        path = self.folder / f"{len(self.frames) + 1:05}.png"
+        try:
+            path.write_bytes(png.encode(brightness(pixels, self._invert)))
+        except OSError as error:
+            raise export.cannot_write(self.folder, error.strerror) from error
+        self.frames.append(path)
+
+    def discard(self) -> None:
+        """Remove everything that was written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _find(self):
+        """The mask datablock or the strip."""
+        scene = bpy.data.scenes.get(self.source.scene)
+        found = bpy.data.masks.get(self._name) if self._kind == "MASK" else scene and strips.named(scene, self._name)
+        if not found:
+            raise Trouble("The mask '{name}' is no longer there.", "Choose one under Own Mask.", name=self._name)
+        return found
+
+    def _copy(self, strip) -> bpy.types.Scene:
+        """A copy of the strip's scene that shows nothing but the mask."""
+        found = self._find()
+        if self._kind == "STRIP":
+            return export.copy_scene(found)
+        copy = export.copy_scene(strip)
+        editor = copy.sequence_editor
+        for other in compat.strips(editor):
+            other.mute = True
+        first, end = compat.left_handle(strip), compat.right_handle(strip)
+        channel = strips.free_channel(editor, 0, first, end)
+        start = round(compat.content_start(strip))
+        shown = compat.strips(editor).new_mask(name="Own Mask", mask=found, channel=channel, frame_start=start)
+        compat.set_handles(shown, first, end)
+        return copy
+
+
+def begin(source: strips.Source, settings: OwnMaskSettings, folder: Path) -> OwnMasks | None:
+    """The export of the mask that the user wants to use for the strip; None where they want none."""
+    return OwnMasks(source, settings, folder) if settings.own_mask_mode != "NONE" else None
+
+
+def brightness(pixels: np.ndarray, invert: bool = False) -> np.ndarray:
+    """(H, W, 4) uint8 as (H, W) uint8: how bright it is over black."""
+    grey = pixels[..., :3].astype(np.float32) @ LUMA * (pixels[..., 3].astype(np.float32) / 255)
+    value = np.rint(grey).astype(np.uint8)
+    return 255 - value if invert else value
