@@ -40,6 +40,12 @@ def right_handle(strip) -> int:
     return strip.right_handle if hasattr(strip, "right_handle") else strip.frame_final_end
 
 
+def new_colour(editor, channel: int, first: int, end: int):
+    """A new colour strip from frame `first` to before `end` (`frame_end` until 4.5)."""
+    length = {"length": end - first} if bpy.app.version >= (5, 0, 0) else {"frame_end": end}
+    return strips(editor).new_effect(name="Colour", type="COLOR", channel=channel, frame_start=first, **length)
+
+
 def set_handles(strip, left: int, right: int) -> None:
     """Put the strip's handles at these frames."""
     if hasattr(strip, "left_handle"):
@@ -62,12 +68,12 @@ def use_png(image_settings: bpy.types.ImageFormatSettings) -> None:
     image_settings.color_depth = "8"
 
 
-def use_targa(image_settings: bpy.types.ImageFormatSettings) -> None:
-    """Set the format to uncompressed 8-bit Targa with alpha, which takes no time to write and to read."""
+def use_targa(image_settings: bpy.types.ImageFormatSettings, colours: str) -> None:
+    """Set the format to uncompressed 8-bit Targa, in `RGB` or in grey (`BW`)."""
     if hasattr(image_settings, "media_type"):
         image_settings.media_type = "IMAGE"
     image_settings.file_format = "TARGA_RAW"
-    image_settings.color_mode = "RGBA"
+    image_settings.color_mode = colours
 
 
 def output_path(path: Path) -> str:

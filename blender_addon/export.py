@@ -74,7 +74,17 @@ def copy_scene(strip) -> bpy.types.Scene:
     scene.name = COPY_NAME
     scene[MARK] = True
     _show_alone(scene, strip.name)
-    _set_output(scene)
+    exact_output(scene)
+    return scene
+
+
+def new_scene(size: tuple[int, int]) -> bpy.types.Scene:
+    """A scene of ours with an empty sequencer, of `size` = (width, height), with colours left alone, until `clear`."""
+    scene = bpy.data.scenes.new(COPY_NAME)
+    scene[MARK] = True
+    exact_output(scene)
+    scene.render.resolution_x, scene.render.resolution_y = size
+    scene.sequence_editor_create()
     return scene
 
 
@@ -142,7 +152,7 @@ def _make_plain(meta, first: int, end: int) -> None:
     compat.set_handles(meta, min(first, compat.left_handle(meta)), max(end, compat.right_handle(meta)))
 
 
-def _set_output(scene: bpy.types.Scene) -> None:
+def exact_output(scene: bpy.types.Scene) -> None:
     """What comes out is what goes in: 8-bit PNG with alpha, the whole frame, no view on the colours, nothing drawn in."""
     view = scene.view_settings
     plain_output(scene)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import bpy
-import numpy as np
 
-from . import compat, documents, mask_sets, png, strips
+from . import compat, documents, export, mask_sets, png, renders, strips
 from .landing import Landing, cannot_write
 from .mask_sets import MaskSet
+from .png import Picture
 from .trouble import Trouble
 
 
@@ -46,12 +49,11 @@ class MaskStrip:
 
     def write_next(self) -> None:
         """Write the next mask; `Trouble` where it cannot be read or written."""
-        mask = png.read(self._set.folder / self._word.files[self._written])[..., 0]
-        full = resized(mask, self._size)
+        mask = resized(png.read(self._set.folder / self._word.files[self._written]), self._size)
         if self._threshold is not None:
-            full = np.where(full >= self._threshold * 255, np.float32(255), np.float32(0))
+            mask = replace(mask, data=mask.data.translate(_hard(self._threshold)))
         try:
-            self._path(self._folder, self._written).write_bytes(png.encode(np.rint(full).astype(np.uint8)))
+            self._path(self._folder, self._written).write_bytes(png.encode(mask))
         except OSError as error:
             raise cannot_write(self._landing.folder, error) from error
         self._written += 1
@@ -94,13 +96,31 @@ class MaskStrip:
         return folder / f"{number + 1:05}.png"
 
 
-def resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8 as (height, width) float32 of `size` = (width, height): bilinear, as the preview shows it."""
-    for axis, length in ((0, size[1]), (1, size[0])):
-        had = mask.shape[axis]
-        place = np.clip((np.arange(length, dtype=np.float32) + 0.5) * had / length - 0.5, 0, had - 1)
-        low = place.astype(int)
-        part = (place - low).reshape((-1, 1) if axis == 0 else (1, -1)).astype(np.float32)
-        below = np.take(mask, low, axis).astype(np.float32)
-        mask = below + (np.take(mask, np.minimum(low + 1, had - 1), axis) - below) * part
-    return mask
+def resized(mask: Picture, size: tuple[int, int]) -> Picture:
+    """The grey mask at `size` = (width, height), bilinear as the preview shows it; Blender's sequencer does that."""
+    scene = export.new_scene(size)
+    try:
+        with tempfile.TemporaryDirectory(prefix="fatezero-") as folder:
+            path = Path(folder) / "mask.png"
+            path.write_bytes(png.encode(_with_border(mask)))
+            strip = compat.strips(scene.sequence_editor).new_image(
+                name="mask", filepath=str(path), channel=1, frame_start=1, fit_method="ORIGINAL"
+            )
+            strip.transform.filter = "BILINEAR"
+            strip.transform.scale_x, strip.transform.scale_y = size[0] / mask.width, size[1] / mask.height
+            return renders.frame(scene, 1, "BW")
+    finally:
+        bpy.data.scenes.remove(scene)
+
+
+def _with_border(mask: Picture) -> Picture:
+    """The grey mask with its outermost pixels once more around it: Blender fades out what is enlarged at its edges."""
+    rows = [mask.data[at : at + mask.width] for at in range(0, len(mask.data), mask.width)]
+    rows = [row[:1] + row + row[-1:] for row in (rows[0], *rows, rows[-1])]
+    return Picture(mask.width + 2, mask.height + 2, 1, b"".join(rows))
+
+
+def _hard(threshold: float) -> bytes:
+    """For every value, whether it reaches the threshold."""
+    least = ceil(threshold * 255)
+    return bytes(least) + b"\xff" * (256 - least)

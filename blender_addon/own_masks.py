@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
-import numpy as np
 from bpy.props import BoolProperty, EnumProperty, PointerProperty, StringProperty
 
 from . import compat, export, png, renders, strips
 from .trouble import Trouble
 
-LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
-"""Brightness of red, green and blue: Rec. 709."""
+_INVERSE = bytes(range(255, -1, -1))
+"""Every value's opposite."""
 
 
 class OwnMaskSettings:
@@ -81,14 +81,13 @@ class OwnMasks:
         strip = strips.find(self.source)
         if strip is None:
             raise Trouble("'{name}' is no longer in this file.", name=self.source.name)
-        copy = self._copy(strip)
-        try:
-            pixels = renders.frame(copy, compat.left_handle(strip) + len(self.frames))
-        finally:
-            bpy.data.scenes.remove(copy)
+        shown = self._show_strip if self._kind == "STRIP" else self._show_mask
+        mask = shown(strip, compat.left_handle(strip) + len(self.frames))
+        if self._invert:
+            mask = replace(mask, data=mask.data.translate(_INVERSE))
         path = self.folder / f"{len(self.frames) + 1:05}.png"
         try:
-            path.write_bytes(png.encode(brightness(pixels, self._invert)))
+            path.write_bytes(png.encode(mask))
         except OSError as error:
             raise export.cannot_write(self.folder, error.strerror) from error
         self.frames.append(path)
@@ -105,30 +104,36 @@ class OwnMasks:
             raise Trouble("The mask '{name}' is no longer there.", "Choose one under Own Mask.", name=self._name)
         return found
 
-    def _copy(self, strip) -> bpy.types.Scene:
-        """A copy of the strip's scene that shows nothing but the mask."""
-        found = self._find()
-        if self._kind == "STRIP":
-            return export.copy_scene(found)
-        copy = export.copy_scene(strip)
-        editor = copy.sequence_editor
-        for other in compat.strips(editor):
-            other.mute = True
-        first, end = compat.left_handle(strip), compat.right_handle(strip)
-        channel = strips.free_channel(editor, 0, first, end)
-        start = round(compat.content_start(strip))
-        shown = compat.strips(editor).new_mask(name="Own Mask", mask=found, channel=channel, frame_start=start)
-        compat.set_handles(shown, first, end)
-        return copy
+    def _show_strip(self, strip, frame: int) -> png.Picture:
+        """The user's strip at that frame, over black: what is clear is not in the mask."""
+        copy = export.copy_scene(self._find())
+        try:
+            first, end = compat.left_handle(strip), compat.right_handle(strip)
+            editor = copy.sequence_editor
+            black = compat.new_colour(editor, strips.free_channel(editor, 0, first, end), first, end)
+            black.color, black.blend_type = (0.0, 0.0, 0.0), "ALPHA_UNDER"
+            return renders.frame(copy, frame, "BW")
+        finally:
+            bpy.data.scenes.remove(copy)
+
+    def _show_mask(self, strip, frame: int) -> png.Picture:
+        """The user's mask at that frame, with its own first frame where the strip's content begins."""
+        # Blender does not count a strip that is made so as a user of its mask, but takes one off when it goes.
+        mask = self._find().copy()
+        scene = export.new_scene((strip.id_data.render.resolution_x, strip.id_data.render.resolution_y))
+        try:
+            start = round(compat.content_start(strip))
+            shown = compat.strips(scene.sequence_editor).new_mask("mask", mask=mask, channel=1, frame_start=start)
+            mask.use_extra_user = False  # it has the strip
+            compat.set_handles(shown, compat.left_handle(strip), compat.right_handle(strip))
+            picture, last = renders.frame(scene, frame, "BW"), scene.render.resolution_x - 1
+        finally:
+            bpy.data.masks.remove(mask)
+            bpy.data.scenes.remove(scene)
+        # Blender leaves the upper right pixel of a mask strip as it finds it in memory.
+        return replace(picture, data=picture.data[:last] + picture.data[last - 1 : last] + picture.data[last + 1 :])
 
 
 def begin(source: strips.Source, settings: OwnMaskSettings, folder: Path) -> OwnMasks | None:
     """The export of the mask that the user wants to use for the strip; None where they want none."""
     return OwnMasks(source, settings, folder) if settings.own_mask_mode != "NONE" else None
-
-
-def brightness(pixels: np.ndarray, invert: bool = False) -> np.ndarray:
-    """(H, W, 4) uint8 as (H, W) uint8: how bright it is over black."""
-    grey = pixels[..., :3].astype(np.float32) @ LUMA * (pixels[..., 3].astype(np.float32) / 255)
-    value = np.rint(grey).astype(np.uint8)
-    return 255 - value if invert else value

@@ -1,12 +1,12 @@
-"""8-bit PNG pictures as numpy arrays, without a datablock in the user's file. Without bpy."""
+"""8-bit PNG pictures, read and written without a datablock in the user's file. Without bpy."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-
-import numpy as np
 
 from .trouble import Trouble
 
@@ -16,7 +16,17 @@ _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 _NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)
 
 
-def read(path: Path) -> np.ndarray:
+@dataclass(frozen=True)
+class Picture:
+    """Pixels of 8-bit samples, the top row first: `channels` is 1 (grey), 2 (and alpha), 3 (RGB) or 4 (and alpha)."""
+
+    width: int
+    height: int
+    channels: int
+    data: bytes
+
+
+def read(path: Path) -> Picture:
     """The picture in a file; see `decode`. `Trouble` where it cannot be read."""
     try:
         return decode(path.read_bytes())
@@ -26,8 +36,8 @@ def read(path: Path) -> np.ndarray:
         raise Trouble("The picture {path} cannot be shown: it is {reason}.", path=path, reason=error) from error
 
 
-def decode(data: bytes) -> np.ndarray:
-    """(H, W, C) uint8, top row first, of an 8-bit grey, RGB or RGBA picture that is not interlaced; else `ValueError`."""
+def decode(data: bytes) -> Picture:
+    """An 8-bit picture that has no palette and is not interlaced; `ValueError` for any other."""
     if not data.startswith(_SIGNATURE):
         raise ValueError("no PNG picture")
     parts: list[bytes] = []
@@ -45,24 +55,22 @@ def decode(data: bytes) -> np.ndarray:
         width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", header)
         if depth != 8 or colours not in _CHANNELS or interlaced:
             raise ValueError("of a kind of PNG that is not used here")
-        channels = _CHANNELS[colours]
-        rows = np.frombuffer(zlib.decompress(b"".join(parts)), np.uint8).reshape(height, 1 + width * channels)
+        rows = zlib.decompress(b"".join(parts))
     except (struct.error, zlib.error) as error:
         raise ValueError("a PNG picture that was cut off") from error
-    return _unfilter(rows[:, 0], rows[:, 1:].reshape(height, width, channels))
+    channels = _CHANNELS[colours]
+    if len(rows) != height * (1 + width * channels):
+        raise ValueError("a PNG picture that was cut off")
+    return Picture(width, height, channels, _unfilter(rows, width * channels, channels))
 
 
-def encode(pixels: np.ndarray) -> bytes:
-    """A PNG file of (H, W) grey or (H, W, 3 or 4) uint8 pixels, top row first."""
-    height, width = pixels.shape[:2]
-    samples = pixels.reshape(height, -1)
-    rows = np.empty((height, 1 + samples.shape[1]), np.uint8)
-    rows[:, 0] = _UP
-    rows[0, 1:] = samples[0]
-    np.subtract(samples[1:], samples[:-1], out=rows[1:, 1:])
-    colours = 0 if pixels.ndim == 2 else {3: 2, 4: 6}[pixels.shape[2]]
-    header = struct.pack(">IIBBBBB", width, height, 8, colours, 0, 0, 0)
-    body = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 4)) + _chunk(b"IEND", b"")
+def encode(picture: Picture) -> bytes:
+    """A PNG file."""
+    size = picture.width * picture.channels
+    rows = b"".join(b"\0" + picture.data[at : at + size] for at in range(0, len(picture.data), size))
+    colours = {channels: kind for kind, channels in _CHANNELS.items()}[picture.channels]
+    header = struct.pack(">IIBBBBB", picture.width, picture.height, 8, colours, 0, 0, 0)
+    body = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows, 4)) + _chunk(b"IEND", b"")
     return _SIGNATURE + body
 
 
@@ -70,36 +78,47 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _unfilter(filters: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Undo the filters (H) of the rows (H, W, C): PNG specification, 9.2.
+def _unfilter(filtered: bytes, size: int, step: int) -> bytes:
+    """Undo the filters of rows of `size` bytes, each behind its filter's number: PNG specification, 9.2.
 
-    A sample is told from those to its left, above, and above to the left. So all samples of one antidiagonal are told
-    at once, from the two antidiagonals before. Row `y` is laid `y` to the right, which makes those columns.
+    `step` bytes are a pixel. What is left of a row and above the first one counts as 0.
     """
-    height, width, channels = rows.shape
-    if (filters == _NONE).all():
-        return rows.copy()
-    if (filters[1:] == _UP).all() and filters[0] in (_NONE, _UP):
-        return np.add.accumulate(rows, axis=0, dtype=np.uint8)
-    slanted = np.zeros((width + height + 1, height + 1, channels), np.int16)  # two zeros around what there is
-    y, x = np.mgrid[:height, :width]
-    slanted[x + y + 2, y + 1] = rows
-    uses = [(filters == kind)[:, None] for kind in (_SUB, _UP, _AVERAGE, _PAETH)]
-    for diagonal in range(width + height - 1):
-        first, end = max(0, diagonal - width + 1), min(height, diagonal + 1)
-        left = slanted[diagonal + 1, first + 1 : end + 1].copy()
-        above, corner = slanted[diagonal + 1, first:end], slanted[diagonal, first:end]
-        if diagonal < height:
-            left[-1] = 0  # the picture's left edge
-            corner = corner.copy()
-            corner[-1] = 0
-        sub, up, average, paeth = (use[first:end] for use in uses)
-        to_left, to_above = np.abs(above - corner), np.abs(left - corner)
-        to_corner = np.abs(left + above - 2 * corner)
-        nearest = np.where(
-            (to_left <= to_above) & (to_left <= to_corner), left, np.where(to_above <= to_corner, above, corner)
-        )
-        told = sub * left + up * above + average * ((left + above) >> 1) + paeth * nearest
-        here = slanted[diagonal + 2, first + 1 : end + 1]
-        np.bitwise_and(here + told, 255, out=here)
-    return slanted[x + y + 2, y + 1].astype(np.uint8)
+    above, rows = bytes(size), []
+    for at in range(0, len(filtered), 1 + size):
+        kind, row = filtered[at], filtered[at + 1 : at + 1 + size]
+        if kind == _SUB:
+            told = bytearray(size)
+            for channel in range(step):
+                told[channel::step] = bytes(accumulate(row[channel::step], lambda left, new: left + new & 255))
+            row = bytes(told)
+        elif kind == _UP:
+            row = bytes([new + up & 255 for new, up in zip(row, above)])
+        elif kind == _AVERAGE:
+            row = _average(row, above, step)
+        elif kind == _PAETH:
+            row = _paeth(row, above, step)
+        elif kind != _NONE:
+            raise ValueError("a PNG picture that was damaged")
+        rows.append(row)
+        above = row
+    return b"".join(rows)
+
+
+def _average(row: bytes, above: bytes, step: int) -> bytes:
+    told = bytearray(step) + row
+    for at, up in enumerate(above):
+        told[at + step] = told[at + step] + (told[at] + up >> 1) & 255
+    return bytes(told[step:])
+
+
+def _paeth(row: bytes, above: bytes, step: int) -> bytes:
+    told = bytearray(step) + row
+    for at, (up, corner) in enumerate(zip(above, bytes(step) + above)):
+        left = told[at]
+        to_left, to_up, to_corner = abs(up - corner), abs(left - corner), abs(left + up - 2 * corner)
+        if to_left <= to_up and to_left <= to_corner:
+            nearest = left
+        else:
+            nearest = up if to_up <= to_corner else corner
+        told[at + step] = told[at + step] + nearest & 255
+    return bytes(told[step:])

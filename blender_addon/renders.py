@@ -1,4 +1,4 @@
-"""Single frames of a scene as numpy arrays: with some strips muted, as the preview shows them."""
+"""Single frames that Blender renders, as pixels: what a scene shows, with some strips muted or in grey."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import tempfile
 from pathlib import Path
 
 import bpy
-import numpy as np
 
 from . import compat, export
+from .png import Picture
 from .trouble import Trouble
 
 _HEADER = 18
 """Bytes of a Targa file before its pixels, where it has no name and no palette."""
 
 
-def before(name: str, number: int, muted: frozenset[str], percentage: int) -> np.ndarray:
-    """(H, W, 4) uint8: frame `number` of the scene of that name without these strips, in the display's colours.
+def before(name: str, number: int, muted: frozenset[str], percentage: int) -> Picture:
+    """Frame `number` of the scene of that name without these strips: RGB, in the display's colours.
 
     `percentage` is of the project's size. `Trouble` where Blender cannot render it.
     """
@@ -37,27 +37,32 @@ def before(name: str, number: int, muted: frozenset[str], percentage: int) -> np
         bpy.data.scenes.remove(copy)
 
 
-def frame(scene: bpy.types.Scene, number: int) -> np.ndarray:
-    """(H, W, 4) uint8, top row first: what the scene, one of our copies, shows at that frame. `Trouble` as above."""
-    compat.use_targa(scene.render.image_settings)
+def frame(scene: bpy.types.Scene, number: int, colours: str = "RGB") -> Picture:
+    """What the scene, one of our copies, shows at that frame: in `RGB`, or how bright it is (`BW`). `Trouble` as above.
+
+    The file in between is an uncompressed one, which takes no time to write and to read.
+    """
+    compat.use_targa(scene.render.image_settings, colours)
     with tempfile.TemporaryDirectory(prefix="fatezero-") as folder:
         return read_targa(export.render_into(Path(folder), scene, number))
 
 
-def read_targa(path: Path) -> np.ndarray:
-    """(H, W, 4) uint8, top row first, of a Targa file as Blender writes it: uncompressed, bottom row first, BGRA."""
+def read_targa(path: Path) -> Picture:
+    """A Targa file as Blender writes it: uncompressed, the bottom row first, grey or BGR."""
     try:
-        data = np.fromfile(path, np.uint8)
+        data = path.read_bytes()
     except OSError as error:
         raise Trouble("Blender has not rendered a frame: {reason}.", reason=error.strerror) from error
-    width, height = (int(size) for size in data[12:16].view("<u2")) if data.size > _HEADER else (0, 0)
-    channels = int(data[16]) // 8 if width else 0
-    if channels not in (3, 4) or data.size < _HEADER + height * width * channels:
+    width, height = int.from_bytes(data[12:14], "little"), int.from_bytes(data[14:16], "little")
+    channels = data[16] // 8 if len(data) > _HEADER else 0
+    size = width * channels
+    if channels not in (1, 3) or len(data) < _HEADER + height * size:
         raise Trouble("Blender has rendered a frame that cannot be read.", "Make room on the disk for temporary files.")
-    pixels = data[_HEADER : _HEADER + height * width * channels].reshape(height, width, channels)[::-1]
-    full = np.full((height, width, 4), 255, np.uint8)
-    full[..., :3], full[..., 3:] = pixels[..., 2::-1], pixels[..., 3:] if channels == 4 else 255
-    return full
+    starts = range(_HEADER + (height - 1) * size, _HEADER - 1, -size)
+    pixels = bytearray(b"".join(data[at : at + size] for at in starts))
+    if channels == 3:
+        pixels[0::3], pixels[2::3] = pixels[2::3], pixels[0::3]
+    return Picture(width, height, channels, bytes(pixels))
 
 
 def percentage(scene: bpy.types.Scene, width: float) -> int:

@@ -34,12 +34,12 @@ class Rect:
         return Rect(x, y, max(0.0, min(self.right, bounds.right) - x), max(0.0, min(self.top, bounds.top) - y))
 
     def texture(self, picture: Rect) -> tuple[float, float, float, float]:
-        """Texture coordinates (left, bottom, right, top) of this part of `picture`."""
+        """Texture coordinates (left, bottom, right, top) of this part of `picture`, whose top row is at 0."""
         return (
             (self.x - picture.x) / picture.width,
-            (self.y - picture.y) / picture.height,
+            (picture.top - self.y) / picture.height,
             (self.right - picture.x) / picture.width,
-            (self.top - picture.y) / picture.height,
+            (picture.top - self.top) / picture.height,
         )
 
 

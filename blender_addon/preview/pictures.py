@@ -7,13 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 import gpu
-import numpy as np
 
+from ..png import Picture
 from ..trouble import Trouble
 
 
 class Pictures:
-    """Pictures by key, those that were used last.
+    """Pictures by key: those that were used last.
 
     Whoever draws must not wait for a disk: `texture` has a picture or notes that it is wanted, and `load` reads what is
     wanted when there is time.
@@ -22,34 +22,34 @@ class Pictures:
     def __init__(self, most_bytes: int):
         """Holds at most `most_bytes` of pixels, and one picture more."""
         self._most = most_bytes
-        self._pixels: OrderedDict[Hashable, np.ndarray | Trouble] = OrderedDict()
+        self._had: OrderedDict[Hashable, Picture | Trouble] = OrderedDict()
         self._textures: dict[Hashable, gpu.types.GPUTexture] = {}
-        self._wanted: dict[Hashable, Callable[[], np.ndarray]] = {}
+        self._wanted: dict[Hashable, Callable[[], Picture]] = {}
 
     @property
     def wanting(self) -> bool:
         """Whether there is something to read."""
         return bool(self._wanted)
 
-    def put(self, key: Hashable, pixels: np.ndarray | Trouble) -> None:
-        """Have this picture, (H, W, C) uint8 with the top row first, or what came in the place of one."""
+    def put(self, key: Hashable, picture: Picture | Trouble) -> None:
+        """Have this picture, or what came in the place of one."""
         self._wanted.pop(key, None)
         self._textures.pop(key, None)
-        self._pixels[key] = pixels
-        self._pixels.move_to_end(key)
-        while len(self._pixels) > 1 and sum(_size(each) for each in self._pixels.values()) > self._most:
-            dropped, _ = self._pixels.popitem(last=False)
+        self._had[key] = picture
+        self._had.move_to_end(key)
+        while len(self._had) > 1 and sum(_size(each) for each in self._had.values()) > self._most:
+            dropped, _ = self._had.popitem(last=False)
             self._textures.pop(dropped, None)
 
-    def get(self, key: Hashable) -> np.ndarray | Trouble | None:
+    def get(self, key: Hashable) -> Picture | Trouble | None:
         """What there is under this key, which counts as used now."""
-        if key in self._pixels:
-            self._pixels.move_to_end(key)
-        return self._pixels.get(key)
+        if key in self._had:
+            self._had.move_to_end(key)
+        return self._had.get(key)
 
-    def want(self, key: Hashable, read: Callable[[], np.ndarray]) -> None:
+    def want(self, key: Hashable, read: Callable[[], Picture]) -> None:
         """Have `load` call `read` for this picture. Only what was wanted since the last `load` is read."""
-        if key not in self._pixels:
+        if key not in self._had:
             self._wanted[key] = read
 
     def load(self, seconds: float) -> bool:
@@ -74,31 +74,35 @@ class Pictures:
 
     def texture(self, key: Hashable) -> gpu.types.GPUTexture | None:
         """The picture on the GPU, if it was loaded; only while drawing."""
-        pixels = self.get(key)
-        if not isinstance(pixels, np.ndarray):
+        picture = self.get(key)
+        if not isinstance(picture, Picture):
             return None
         if key not in self._textures:
-            self._textures[key] = upload(pixels)
+            self._textures[key] = upload(picture)
         return self._textures[key]
 
     def clear(self) -> None:
         """Hold nothing."""
-        self._pixels.clear()
+        self._had.clear()
         self._textures.clear()
         self._wanted.clear()
 
 
-def upload(pixels: np.ndarray) -> gpu.types.GPUTexture:
-    """A texture of (H, W, C) uint8 pixels, the bottom row first as the GPU has it; of one channel or of four."""
-    height, width, channels = pixels.shape
-    if channels in (2, 3):
-        full = np.full((height, width, 4), 255, np.uint8)
-        full[..., :3] = pixels[..., : channels if channels == 3 else 1]
-        pixels, channels = full, 4
-    values = np.ascontiguousarray(pixels[::-1]).astype(np.float32).ravel() / np.float32(255)
-    data = gpu.types.Buffer("FLOAT", values.size, values)
-    return gpu.types.GPUTexture((width, height), format="R8" if channels == 1 else "RGBA8", data=data)
+def upload(picture: Picture) -> gpu.types.GPUTexture:
+    """A texture of one float for each pixel, the top row first, whose lower three bytes are blue, green and red.
+
+    Python can only give floats to the GPU. So packed they are a quarter of what four floats would be, and no number is
+    touched on the way. The fourth byte makes all of them usual numbers, which no GPU changes: none is infinite, or so
+    small that it might be taken for 0. The shaders take them apart.
+    """
+    data, step = picture.data, picture.channels
+    red, green, blue = (0, 1, 2) if step > 2 else (0, 0, 0)
+    packed = bytearray(4 * picture.width * picture.height)
+    packed[0::4], packed[1::4], packed[2::4] = data[blue::step], data[green::step], data[red::step]
+    packed[3::4] = b"\x40" * (picture.width * picture.height)
+    floats = gpu.types.Buffer("FLOAT", picture.width * picture.height, memoryview(packed).cast("f"))
+    return gpu.types.GPUTexture((picture.width, picture.height), format="R32F", data=floats)
 
 
-def _size(pixels: np.ndarray | Trouble) -> int:
-    return pixels.nbytes if isinstance(pixels, np.ndarray) else 0
+def _size(picture: Picture | Trouble) -> int:
+    return len(picture.data) if isinstance(picture, Picture) else 0

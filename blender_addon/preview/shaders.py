@@ -14,39 +14,50 @@ void main()
 }
 """
 
-# Textures that Python makes are read without filtering until Blender 4.5, which a mask of few pixels would show.
+# `pictures.upload` says how the pixels are packed; so they have to be mixed here, as a filtered texture would be.
 _SMOOTH = """
-vec4 smooth_texture(vec2 at)
+vec3 pixel(ivec2 at)
 {
-  ivec2 size = textureSize(picture, 0);
-  vec2 place = at * vec2(size) - 0.5;
-  ivec2 low = ivec2(floor(place));
-  vec2 part = place - floor(place);
-  ivec2 last = size - 1;
-  ivec2 zero = ivec2(0);
-  vec4 below = mix(texelFetch(picture, clamp(low, zero, last), 0),
-                   texelFetch(picture, clamp(low + ivec2(1, 0), zero, last), 0), part.x);
-  vec4 above = mix(texelFetch(picture, clamp(low + ivec2(0, 1), zero, last), 0),
-                   texelFetch(picture, clamp(low + ivec2(1, 1), zero, last), 0), part.x);
-  return mix(below, above, part.y);
+  uint bits = floatBitsToUint(texelFetch(picture, clamp(at, ivec2(0), textureSize(picture, 0) - 1), 0).r);
+  return vec3(float((bits >> 16u) & 255u), float((bits >> 8u) & 255u), float(bits & 255u)) / 255.0;
+}
+
+vec3 smooth_pixel(vec2 at)
+{
+  vec2 place = at * vec2(textureSize(picture, 0)) - 0.5;
+  vec2 corner = floor(place);
+  vec2 part = place - corner;
+  ivec2 low = ivec2(corner);
+  vec3 upper = mix(pixel(low), pixel(low + ivec2(1, 0)), part.x);
+  vec3 lower = mix(pixel(low + ivec2(0, 1)), pixel(low + ivec2(1, 1)), part.x);
+  return mix(upper, lower, part.y);
+}
+"""
+
+# Some of Blender's framebuffers turn what is written to them into sRGB. It sets `srgbTarget` for those.
+_WRITE = """
+vec4 for_framebuffer(vec3 colour, float alpha)
+{
+  vec3 linear = mix(colour / 12.92, pow((colour + 0.055) / 1.055, vec3(2.4)), step(vec3(0.04045), colour));
+  return vec4(srgbTarget ? linear : colour, alpha);
 }
 """
 
 _MASK = """
 void main()
 {
-  float value = smooth_texture(uv).r;
+  float value = smooth_pixel(uv).r;
   float edge = max(fwidth(value), 0.001);
   float taken = smoothstep(threshold - edge, threshold + edge, value);
   value = hard > 0.5 ? taken : value * taken;
-  fragColor = blender_srgb_to_framebuffer_space(vec4(colour.rgb, colour.a * value));
+  fragColor = for_framebuffer(colour.rgb, colour.a * value);
 }
 """
 
 _PICTURE = """
 void main()
 {
-  fragColor = blender_srgb_to_framebuffer_space(smooth_texture(uv));
+  fragColor = for_framebuffer(smooth_pixel(uv), 1.0);
 }
 """
 
@@ -74,6 +85,7 @@ def _shader(name: str, fragment: str, **values: str) -> gpu.types.GPUShader:
     passed.smooth("VEC2", "uv")
     info = gpu.types.GPUShaderCreateInfo()
     info.push_constant("MAT4", "ModelViewProjectionMatrix")
+    info.push_constant("BOOL", "srgbTarget")
     for value, kind in values.items():
         info.push_constant(kind, value)
     info.sampler(0, "FLOAT_2D", "picture")
@@ -82,5 +94,5 @@ def _shader(name: str, fragment: str, **values: str) -> gpu.types.GPUShader:
     info.vertex_out(passed)
     info.fragment_out(0, "VEC4", "fragColor")
     info.vertex_source(_VERTEX)
-    info.fragment_source(_SMOOTH + fragment)
+    info.fragment_source(_SMOOTH + _WRITE + fragment)
     return gpu.shader.create_from_info(info)

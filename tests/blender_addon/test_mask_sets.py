@@ -80,7 +80,7 @@ def test_the_strip_may_move_and_be_trimmed(addon, project, strip, source):
     write_set(addon, source)
     strip.name = "renamed"
     (found,) = addon.mask_sets.for_strip(project.scene, strip)
-    frames = lambda: [addon.mask_sets.clip_frame(found, strip, frame) for frame in (9, 10, 12, 15, 16, 40, 42)]  # noqa: E731
+    frames = lambda: [addon.mask_sets.clip_frame(found, strip, frame) for frame in (9, 10, 12, 15, 16, 40, 42)]
     assert frames() == [None, 0, 2, 5, None, None, None]
     move(strip, 30)
     addon.compat.set_handles(strip, 42, 45)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, random_frames, read_image, write_png
+from tests.blender_addon.masks import array
 
 
 @pytest.fixture
@@ -15,20 +16,23 @@ def strip(project):
 
 
 @pytest.fixture
-def export(addon, project, strip, tmp_path):
+def export(addon, project, strip, tmp_path, capfd):
     """Export the user's mask for the strip: (H, W) uint8 for each frame."""
 
     def run(**chosen) -> list[np.ndarray]:
         for name, value in chosen.items():
             setattr(project.scene.fatezero, f"own_mask{name}", value)
         before, images = project.snapshot(), [image.name for image in bpy.data.images]
+        users = {mask.name: mask.users for mask in bpy.data.masks}
         source = addon.strips.describe(project.scene, strip)
         exporting = addon.own_masks.begin(source, project.scene.fatezero, tmp_path / "masks {z}")
         while not exporting.complete:
             exporting.render_next()
+        assert {mask.name: mask.users for mask in bpy.data.masks} == users
+        assert "error" not in capfd.readouterr().out.lower()
         assert project.snapshot() == before and [image.name for image in bpy.data.images] == images
         assert [path.name for path in exporting.frames] == [f"{n:05}.png" for n in range(1, source.count + 1)]
-        frames = [addon.png.read(path) for path in exporting.frames]
+        frames = [array(addon.png.read(path)) for path in exporting.frames]
         assert all(frame.shape == (HEIGHT, WIDTH, 1) for frame in frames)
         exporting.discard()
         assert not exporting.folder.exists()

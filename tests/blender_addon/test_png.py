@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.blender_addon.conftest import read_image
+from tests.blender_addon.masks import array, picture
 
 
 def smooth(height: int, width: int, channels: int) -> np.ndarray:
@@ -46,7 +47,7 @@ def filtered(pixels: np.ndarray, kinds: list[int]) -> bytes:
 def test_every_filter(addon, kinds, size):
     for channels in (1, 2, 3, 4):
         pixels = smooth(*size, channels)
-        assert np.array_equal(addon.png.decode(filtered(pixels, kinds)), pixels)
+        assert np.array_equal(array(addon.png.decode(filtered(pixels, kinds))), pixels)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -55,17 +56,22 @@ def test_blender_reads_what_is_written(addon, tmp_path, channels):
     if channels == 4:
         pixels[..., 3] = 255
     path = tmp_path / "picture.png"
-    path.write_bytes(addon.png.encode(pixels[..., 0] if channels == 1 else pixels))
+    path.write_bytes(addon.png.encode(picture(addon, pixels)))
     assert np.array_equal(read_image(path)[..., :3], np.broadcast_to(pixels[..., :3], (11, 17, 3)))
-    assert np.array_equal(addon.png.read(path), pixels)
+    assert np.array_equal(array(addon.png.read(path)), pixels)
 
 
 def test_what_cannot_be_read_is_said(addon, tmp_path):
-    whole = addon.png.encode(smooth(5, 5, 1)[..., 0])
+    whole = addon.png.encode(picture(addon, smooth(5, 5, 1)))
     path = tmp_path / "picture.png"
     for data, words in (
         (b"GIF89a", "no PNG picture"),
         (whole[:50], "cut off"),
+        (
+            addon.png.encode(addon.png.Picture(5, 4, 1, bytes(20))).replace(b"\x05\0\0\0\x04", b"\x05\0\0\0\x05"),
+            "cut off",
+        ),
+        (filtered(smooth(2, 2, 1), [0]).replace(b"tEXt", b"IDAT"), "cut off"),
         (whole[:24] + b"\x10" + whole[25:], "of a kind of PNG that is not used here"),
     ):
         path.write_bytes(data)
