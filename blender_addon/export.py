@@ -13,7 +13,7 @@ from .trouble import Trouble
 
 COPY_NAME = "FateZero Export"
 MARK = "fatezero_export"
-"""Custom property of a scene that is a copy of ours."""
+"""Custom property of a scene, or a mask, that is a copy of ours."""
 PNG_END = b"IEND\xaeB`\x82"
 """What every whole PNG file ends with."""
 
@@ -92,6 +92,8 @@ def clear() -> None:
     """Remove every copy, also one that an undo or an automatic save has brought back."""
     for scene in [scene for scene in bpy.data.scenes if MARK in scene]:
         bpy.data.scenes.remove(scene)
+    for mask in [mask for mask in bpy.data.masks if MARK in mask]:
+        bpy.data.masks.remove(mask)
 
 
 def render(scene: bpy.types.Scene, frame: int, path: Path) -> None:

@@ -49,13 +49,14 @@ class OwnMasks:
     """The user's mask for each frame of a strip on its way into `folder`, as `00001.png` and so on: 8-bit grey.
 
     To be carried on as an `export.Export` is: the files are as many, and of the project's size. Strips and masks are
-    held by name, and every frame is rendered from a copy that is gone afterwards.
+    held by name, and frames are rendered from copies, which `export.clear` may take away between two.
     """
 
     def __init__(self, source: strips.Source, settings: OwnMaskSettings, folder: Path):
         """`settings` say which mask; `Trouble` where there is none or the folder cannot be made."""
         self.source, self.folder = source, folder
         self.frames: list[Path] = []
+        self._scene = ""
         self._kind, self._invert = settings.own_mask_kind, settings.own_mask_invert
         if self._kind == "MASK":
             self._name = settings.own_mask.name if settings.own_mask else ""
@@ -91,9 +92,13 @@ class OwnMasks:
         except OSError as error:
             raise export.cannot_write(self.folder, error.strerror) from error
         self.frames.append(path)
+        if self.complete:
+            export.clear()
 
     def discard(self) -> None:
         """Remove everything that was written."""
+        if not self.complete:
+            export.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _find(self):
@@ -118,20 +123,27 @@ class OwnMasks:
 
     def _show_mask(self, strip, frame: int) -> png.Picture:
         """The user's mask at that frame, with its own first frame where the strip's content begins."""
-        # Blender does not count a strip that is made so as a user of its mask, but takes one off when it goes.
-        mask = self._find().copy()
-        scene = export.new_scene((strip.id_data.render.resolution_x, strip.id_data.render.resolution_y))
-        try:
-            start = round(compat.content_start(strip))
-            shown = compat.strips(scene.sequence_editor).new_mask("mask", mask=mask, channel=1, frame_start=start)
-            mask.use_extra_user = False  # it has the strip
-            compat.set_handles(shown, compat.left_handle(strip), compat.right_handle(strip))
-            picture, last = renders.frame(scene, frame, "BW"), scene.render.resolution_x - 1
-        finally:
-            bpy.data.masks.remove(mask)
-            bpy.data.scenes.remove(scene)
+        scene = bpy.data.scenes.get(self._scene)
+        if scene is None or export.MARK not in scene:
+            scene = self._mask_scene(strip)
+            self._scene = scene.name
+        picture, last = renders.frame(scene, frame, "BW"), scene.render.resolution_x - 1
         # Blender leaves the upper right pixel of a mask strip as it finds it in memory.
         return replace(picture, data=picture.data[:last] + picture.data[last - 1 : last] + picture.data[last + 1 :])
+
+    def _mask_scene(self, strip) -> bpy.types.Scene:
+        """A scene of ours that shows the mask while the strip is shown.
+
+        It has a copy of the mask: Blender does not count a strip that is made so as a user of its mask, but takes one
+        off when it goes, and says that this is an error. So this scene stays until all frames are there.
+        """
+        render = strip.id_data.render
+        scene, mask = export.new_scene((render.resolution_x, render.resolution_y)), self._find().copy()
+        mask[export.MARK] = True
+        start = round(compat.content_start(strip))
+        shown = compat.strips(scene.sequence_editor).new_mask("mask", mask=mask, channel=1, frame_start=start)
+        compat.set_handles(shown, compat.left_handle(strip), compat.right_handle(strip))
+        return scene
 
 
 def begin(source: strips.Source, settings: OwnMaskSettings, folder: Path) -> OwnMasks | None:

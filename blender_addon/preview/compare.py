@@ -19,12 +19,16 @@ from .pictures import Pictures
 renders = Pictures(most_bytes=256 << 20)
 """Rendered frames; those of before the last change of the scene are not asked for any more."""
 _generation = 0
+_rendered = False
+"""Whether a frame was rendered since the last drawing: that changes nothing, though Blender says that it does."""
 _frames: dict[str, int] = {}
 """The frame at which each scene was seen last: a scene that is only at another frame has not changed."""
 
 
 def draw(scene: bpy.types.Scene, region: bpy.types.Region, shown: Rect, files: Pictures) -> list[tuple[Rect, Rect]]:
     """Draw what is to be compared over the picture at `shown`; where the picture then is, and what one sees of it."""
+    global _rendered
+    _rendered = False
     view = settings.view()
     whole = Rect(0, 0, region.width, region.height)
     job = live.at(scene)
@@ -67,11 +71,18 @@ def has_something(scene: bpy.types.Scene) -> bool:
     return bool(results(scene) or live.at(scene))
 
 
+def render() -> bool:
+    """Render the next frame that is wanted; whether there is a new one."""
+    global _rendered
+    _rendered = True
+    return renders.load(0.0)
+
+
 def changed(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> None:
     """Render anew what is shown of a scene that has changed."""
     global _generation
     was, _frames[scene.name] = _frames.get(scene.name), scene.frame_current
-    if was != scene.frame_current or export.MARK in scene:
+    if was != scene.frame_current or export.MARK in scene or _rendered:
         return
     if any(isinstance(update.id, bpy.types.Scene) for update in depsgraph.updates):
         _generation += 1

@@ -58,7 +58,7 @@ def tick() -> float | None:
     changed |= files.load(READ_BUDGET)
     waits = compare.renders.wanting and _in_motion()
     if compare.renders.wanting and not waits:
-        changed |= compare.renders.load(0.0)
+        changed |= compare.render()
     if changed:
         redraw()
     if files.wanting or (compare.renders.wanting and not waits):
