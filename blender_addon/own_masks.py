@@ -20,7 +20,7 @@ class OwnMaskSettings:
     """What the user sets about it: a part of the scene's settings for the next edit."""
 
     own_mask_mode: EnumProperty(
-        name="Own Mask",
+        name="Mode",
         description="What a mask of your own does to where the edit may change the picture",
         items=[
             ("NONE", "None", "The words alone say where"),

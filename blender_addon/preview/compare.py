@@ -81,7 +81,7 @@ def render() -> bool:
 def changed(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> None:
     """Render anew what is shown of a scene that has changed."""
     global _generation
-    was, _frames[scene.name] = _frames.get(scene.name), scene.frame_current
+    was, _frames[scene.name] = _frames.get(scene.name, scene.frame_current), scene.frame_current
     if was != scene.frame_current or export.MARK in scene or _rendered:
         return
     if any(isinstance(update.id, bpy.types.Scene) for update in depsgraph.updates):
@@ -120,6 +120,7 @@ def _side_by_side(scene, whole, shown, muted, job, files) -> list[tuple[Rect, Re
     else:
         key = _want(scene, frozenset(), after.width)
         _picture(renders, key, after, seen_after, waits=iface_("Rendering"))
+    paint.fill(Rect(whole.width / 2 - paint.scaled(1.5), 0, paint.scaled(3.0), whole.height), (0.0, 0.0, 0.0, 1.0))
     _label(seen_before, seen_after, job)
     return pair
 
