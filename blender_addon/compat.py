@@ -20,6 +20,11 @@ def all_strips(editor) -> bpy.types.bpy_prop_collection:
     return editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all
 
 
+def all_strips_property(editor) -> str:
+    """What `all_strips` is called, for a layout to search in."""
+    return "strips_all" if hasattr(editor, "strips_all") else "sequences_all"
+
+
 def sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene:
     """The scene that the sequencer shows; since 5.0 a workspace may name one that is not the window's."""
     return getattr(context, "sequencer_scene", None) or context.scene
@@ -33,6 +38,12 @@ def left_handle(strip) -> int:
 def right_handle(strip) -> int:
     """First frame after the strip, handles applied (`frame_final_end` until 5.0)."""
     return strip.right_handle if hasattr(strip, "right_handle") else strip.frame_final_end
+
+
+def new_colour(editor, channel: int, first: int, end: int):
+    """A new colour strip from frame `first` to before `end` (`frame_end` until 4.5)."""
+    length = {"length": end - first} if bpy.app.version >= (5, 0, 0) else {"frame_end": end}
+    return strips(editor).new_effect(name="Colour", type="COLOR", channel=channel, frame_start=first, **length)
 
 
 def set_handles(strip, left: int, right: int) -> None:
@@ -55,6 +66,14 @@ def use_png(image_settings: bpy.types.ImageFormatSettings) -> None:
     image_settings.file_format = "PNG"
     image_settings.color_mode = "RGBA"
     image_settings.color_depth = "8"
+
+
+def use_targa(image_settings: bpy.types.ImageFormatSettings, colours: str) -> None:
+    """Set the format to uncompressed 8-bit Targa, in `RGB` or in grey (`BW`)."""
+    if hasattr(image_settings, "media_type"):
+        image_settings.media_type = "IMAGE"
+    image_settings.file_format = "TARGA_RAW"
+    image_settings.color_mode = colours
 
 
 def output_path(path: Path) -> str:

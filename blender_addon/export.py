@@ -13,7 +13,7 @@ from .trouble import Trouble
 
 COPY_NAME = "FateZero Export"
 MARK = "fatezero_export"
-"""Custom property of a scene that is a copy of ours."""
+"""Custom property of a scene, or a mask, that is a copy of ours."""
 PNG_END = b"IEND\xaeB`\x82"
 """What every whole PNG file ends with."""
 
@@ -34,7 +34,7 @@ class Export:
         try:
             folder.mkdir(parents=True)
         except OSError as error:
-            raise _cannot_write(folder, error.strerror) from error
+            raise cannot_write(folder, error.strerror) from error
 
     @property
     def complete(self) -> bool:
@@ -74,7 +74,17 @@ def copy_scene(strip) -> bpy.types.Scene:
     scene.name = COPY_NAME
     scene[MARK] = True
     _show_alone(scene, strip.name)
-    _set_output(scene)
+    exact_output(scene)
+    return scene
+
+
+def new_scene(size: tuple[int, int]) -> bpy.types.Scene:
+    """A scene of ours with an empty sequencer, of `size` = (width, height), with colours left alone, until `clear`."""
+    scene = bpy.data.scenes.new(COPY_NAME)
+    scene[MARK] = True
+    exact_output(scene)
+    scene.render.resolution_x, scene.render.resolution_y = size
+    scene.sequence_editor_create()
     return scene
 
 
@@ -82,27 +92,35 @@ def clear() -> None:
     """Remove every copy, also one that an undo or an automatic save has brought back."""
     for scene in [scene for scene in bpy.data.scenes if MARK in scene]:
         bpy.data.scenes.remove(scene)
+    for mask in [mask for mask in bpy.data.masks if MARK in mask]:
+        bpy.data.masks.remove(mask)
 
 
 def render(scene: bpy.types.Scene, frame: int, path: Path) -> None:
     """Write what the scene shows at `frame` to the PNG file `path`."""
+    written = render_into(path.parent, scene, frame)
+    try:
+        if not written.read_bytes().endswith(PNG_END):
+            raise cannot_write(path.parent, "a frame was cut off")
+        os.replace(written, path)
+    except OSError as error:
+        raise cannot_write(path.parent, error.strerror) from error
+
+
+def render_into(folder: Path, scene: bpy.types.Scene, frame: int) -> Path:
+    """Write what the scene shows at `frame` to a file in `folder`, whose path is returned."""
     scene.frame_start = scene.frame_end = frame
-    scene.render.filepath = compat.output_path(path.parent / "frame_######")
+    scene.render.filepath = compat.output_path(folder / "frame_######")
     written = Path(bpy.path.abspath(scene.render.frame_path(frame=frame)))
     images = set(bpy.data.images)
     try:
         bpy.ops.render.render(animation=True, scene=scene.name)
     except RuntimeError as error:
-        raise _cannot_write(path.parent, str(error).strip()) from error
+        raise cannot_write(folder, str(error).strip()) from error
     finally:
         for image in set(bpy.data.images) - images:  # the first render of a session makes 'Render Result'
             bpy.data.images.remove(image)
-    try:
-        if not written.read_bytes().endswith(PNG_END):
-            raise _cannot_write(path.parent, "a frame was cut off")
-        os.replace(written, path)
-    except OSError as error:
-        raise _cannot_write(path.parent, error.strerror) from error
+    return written
 
 
 def _show_alone(scene: bpy.types.Scene, name: str) -> None:
@@ -136,14 +154,20 @@ def _make_plain(meta, first: int, end: int) -> None:
     compat.set_handles(meta, min(first, compat.left_handle(meta)), max(end, compat.right_handle(meta)))
 
 
-def _set_output(scene: bpy.types.Scene) -> None:
+def exact_output(scene: bpy.types.Scene) -> None:
     """What comes out is what goes in: 8-bit PNG with alpha, the whole frame, no view on the colours, nothing drawn in."""
-    render, view = scene.render, scene.view_settings
-    compat.use_png(render.image_settings)
-    render.image_settings.color_management = "FOLLOW_SCENE"
+    view = scene.view_settings
+    plain_output(scene)
+    compat.use_png(scene.render.image_settings)
     scene.display_settings.display_device = "sRGB"
     view.view_transform, view.look = "Standard", "None"
     view.exposure, view.gamma, view.use_curve_mapping = 0.0, 1.0, False
+
+
+def plain_output(scene: bpy.types.Scene) -> None:
+    """Have the scene's renders show what the sequencer shows, whole, and nothing drawn in."""
+    render = scene.render
+    render.image_settings.color_management = "FOLLOW_SCENE"
     render.dither_intensity = 0.0
     render.use_sequencer, render.use_compositing = True, False
     render.resolution_percentage = 100
@@ -156,7 +180,8 @@ def _set_output(scene: bpy.types.Scene) -> None:
             setattr(render, name, False)
 
 
-def _cannot_write(folder: Path, reason: str) -> Trouble:
+def cannot_write(folder: Path, reason: str) -> Trouble:
+    """What is said where frames cannot be written."""
     return Trouble(
         "The frames cannot be written to {folder}: {reason}.",
         "Make room on that disk and edit the strip again.",

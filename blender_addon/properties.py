@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 from bpy.props import EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
-from . import chosen, folders, jobs
+from . import chosen, folders, jobs, own_masks
 from .places import Remote
 from .protocol import models
 from .protocol.settings import (
@@ -41,7 +41,7 @@ def _model_names(_settings, _context, _typed: str) -> list[str]:
     return session.welcome.models if session.engine == "ready" else []
 
 
-class FATEZERO_PG_settings(bpy.types.PropertyGroup):
+class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
     """Prompts and settings of the next edit."""
 
     source: StringProperty(

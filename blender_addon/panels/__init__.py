@@ -1,5 +1,5 @@
 """The panels in the sequencer's sidebar: they only draw."""
 
-from . import edit, engine
+from . import edit, engine, masks
 
-CLASSES = (*edit.CLASSES, *engine.CLASSES)
+CLASSES = (*edit.CLASSES, *masks.CLASSES, *engine.CLASSES)
