@@ -7,9 +7,10 @@ import time
 import uuid
 from pathlib import Path
 
+import bpy
 import msgspec
 
-from . import documents, events, folders, landing, reimport, strips
+from . import documents, events, fingerprint, folders, landing, reimport, strips, thumbnails, versions
 from .client import Client, Order
 from .documents import Document
 from .export import Export
@@ -53,6 +54,9 @@ class Job:
         """The result's files, once they are there."""
         self.at_engine = False
         """Whether the engine has it for certain."""
+        self.replaces, self.known_digest, self.fingerprint = "", "", ""
+        """The job whose result it makes anew; the digest of frames that are not worth sending again; and what the
+        strip looked like when it was begun."""
         self._was_sending = False
         self._tell = ""
         self._digest, self._made_by, self._frames = "", "", 0
@@ -61,8 +65,11 @@ class Job:
 
     @classmethod
     def begin(cls, source: strips.Source, settings: EditSettings, engine: str) -> Job:
-        """A new one; `Trouble` where its frames or its result could not be written."""
+        """A new one; `Trouble` where its frames or its result could not be written, or no engine would take them."""
+        strips.check_size(source)
         job = cls(uuid.uuid4().hex, source, settings, documents.current(), engine)
+        job.steps = source.pictures
+        job.fingerprint = fingerprint.now(source)
         landing.probe(job.document.path)
         job._export = Export(source, folders.export_folder(job.id))
         return job
@@ -72,7 +79,7 @@ class Job:
         """One that an earlier session has begun."""
         document = documents.earlier(record.document)
         job = cls(record.job_id, record.source, record.settings, document, record.engine)
-        job.begun = record.begun
+        job.begun, job.replaces, job.fingerprint = record.begun, record.replaces, record.fingerprint
         job._was_sending = record.state == "sending"
         job.at_engine, job._tell, job.notes = not job._was_sending, record.tell, record.notes
         job._digest, job._made_by, job._frames = record.digest, record.made_by, record.frames
@@ -105,6 +112,8 @@ class Job:
             made_by=self._made_by,
             frames=self._frames,
             notes=self.notes,
+            replaces=self.replaces,
+            fingerprint=self.fingerprint,
         )
 
     @property
@@ -126,9 +135,14 @@ class Job:
             )  # fmt: skip
         self._export.render_next()
         self.step = len(self._export.frames)
-        if self._export.complete:
-            self.state, self.step = "sending", 0
-            client.submit(Order(self.id, self.settings, self._export.frames, self.source.fps))
+        if not self._export.complete:
+            return
+        thumbnails.keep(self.id, self._export.frames[0])
+        if self._export.digest == self.known_digest:
+            self._leave_as_it_is()
+            return
+        self.state, self.step = "sending", 0
+        client.submit(Order(self.id, self.settings, self._export.frames, self.source.fps / self.source.step))
 
     def handle(self, event: events.Event, client: Client) -> None:
         """Take in what the client says about this job."""
@@ -238,13 +252,25 @@ class Job:
             return
         frames = [self.folder / "frames" / f"{number:05}.png" for number in range(1, self._frames + 1)]
         self.end("done")
+        thumbnails.keep(self.id, frames[0])
         try:
-            self.result = reimport.insert(self.source, frames, self._origin())
+            self.result = self._replace(frames) or reimport.insert(self.source, frames, self._origin())
         except Trouble as trouble:
             self._keep(frames, trouble)
         except Exception as error:
             log.exception("the strip could not be made")
             self._keep(frames, unexpected(error))
+
+    def _replace(self, frames: list[Path]) -> str:
+        """Give the strips their new frames that show what is made anew; the name of one, or nothing if none is left."""
+        scene = bpy.data.scenes.get(self.source.scene)
+        return versions.replace(scene, self.replaces, frames, self._origin()) if scene else ""
+
+    def _leave_as_it_is(self) -> None:
+        """What the strip shows is what the result was made from: there is nothing to compute."""
+        self.end("done")
+        self.notes = ["The strip shows what it showed when its result was made, so nothing was computed."]
+        self.result = versions.confirm(bpy.data.scenes[self.source.scene], self.replaces, self.fingerprint)
 
     def follow_document(self) -> None:
         """Take note of where the document is saved now."""
@@ -278,6 +304,9 @@ class Job:
             protocol=PROTOCOL_VERSION,
             strip=self.source.name,
             source_digest=self._digest,
+            made_from=msgspec.json.encode(self.source).decode(),
+            fingerprint=self.fingerprint,
+            made=time.time(),
         )
 
 

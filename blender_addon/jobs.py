@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import bpy
 from bpy.app.handlers import persistent
 
-from . import chosen, documents, events, folders, installer, strips, trial
+from . import chosen, documents, events, folders, installer, strips, thumbnails, trial
 from .client import Client
 from .engine_process import NOT_INSTALLED
 from .job import Job, unexpected
@@ -71,8 +71,12 @@ class Session:
         """Whether the job is with the engine that is chosen now."""
         return job.engine == (self._client.place if self._client else chosen.place()).name
 
-    def edit(self, source: strips.Source, settings: EditSettings) -> Job:
-        """Begin a job; the timer or `wait` carries it on. `Trouble` where it cannot begin."""
+    def edit(self, source: strips.Source, settings: EditSettings, replaces: str = "", known_digest: str = "") -> Job:
+        """Begin a job; the timer or `wait` carries it on. `Trouble` where it cannot begin.
+
+        Its frames go to the strips that show what the job `replaces` made, and are not even computed where the source
+        has the `known_digest`.
+        """
         place = chosen.place()
         chosen.check(place)
         if isinstance(place, Local) and place.python is None and self.engine == "off":
@@ -80,6 +84,7 @@ class Session:
         self.trouble = None
         self.jobs = [job for job in self.jobs if job.state != "cancelled"]
         self.jobs.append(job := Job.begin(source, settings, place.name))
+        job.replaces, job.known_digest = replaces, known_digest
         if self.engine == "off":
             self.start_engine()  # it starts while the frames are exported
         return job
@@ -106,6 +111,7 @@ class Session:
         job.forget(self._client_of(job))
         self.jobs.remove(job)
         self._over.append(job)
+        thumbnails.drop(job.id)
         self.keep()
         if self.trouble is job.trouble:
             self.trouble = None
@@ -224,6 +230,7 @@ class Session:
         found = [Job.found(record) for record in sorted(records, key=lambda record: record.begun)]
         self.jobs[:0] = [job for job in found if not job.final]
         self._over += [job for job in found if job.final]
+        thumbnails.clean_up({job.id for job in self.jobs})
         self._take_up(found, chosen.place())
         return bool(found)
 

@@ -45,6 +45,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     frames: int = 0
     """How many the result has."""
     notes: list[str] = []
+    replaces: str = ""
+    """The job whose result is made anew, or nothing."""
+    fingerprint: str = ""
+    """What the strip looked like when the job was begun."""
 
 
 class Shelf:

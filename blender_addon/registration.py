@@ -6,10 +6,11 @@ import atexit
 
 import bpy
 
-from . import documents, folders, installer, jobs, operators, panels, preferences, properties
+from . import documents, folders, installer, jobs, operators, panels, preferences, properties, thumbnails, work
 
 CLASSES = (
     properties.FATEZERO_PG_settings,
+    *work.CLASSES,
     preferences.FATEZERO_AP_preferences,
     *operators.CLASSES,
     *panels.CLASSES,
@@ -20,6 +21,8 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.register()
+    work.register()
+    thumbnails.register()
     documents.register()
     jobs.register()
     folders.remove_leftovers()
@@ -31,6 +34,8 @@ def unregister() -> None:
     _end()
     jobs.unregister()
     documents.unregister()
+    thumbnails.unregister()
+    work.unregister()
     properties.unregister()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.props import StringProperty
 
-from .. import jobs, strips
+from .. import extent, jobs, strips
 from ..job import Job
 from ..trouble import Trouble
 from .base import refuse
@@ -14,7 +14,9 @@ from .base import refuse
 def begin(context: bpy.types.Context, scene: str = "", strip: str = "") -> Job:
     """Begin to edit the strip that those names name, or the selected one; the timer carries it on."""
     source = strips.choose(context, scene, strip)
-    job = jobs.session.edit(source, bpy.data.scenes[source.scene].fatezero.as_edit())
+    found = bpy.data.scenes[source.scene]
+    source = extent.part(source, strips.named(found, source.name), found)
+    job = jobs.session.edit(source, found.fatezero.as_edit())
     jobs.watch()
     return job
 
