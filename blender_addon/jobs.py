@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 import bpy
 from bpy.app.handlers import persistent
 
-from . import chosen, documents, events, folders, installer, strips, thumbnails, trial
+from . import chosen, documents, events, finished, folders, installer, strips, thumbnails, trial
 from .client import Client
 from .engine_process import NOT_INSTALLED
 from .job import Job, unexpected
 from .places import Local, Place
+from .protocol import limits
 from .protocol.messages import Welcome
 from .protocol.settings import EditSettings
 from .records import Record, Shelf
@@ -25,6 +26,9 @@ TICK_BUDGET = 0.02
 """Seconds of Blender's time that a tick may take, beyond the one frame that it renders at least."""
 BUSY, IDLE = 0.05, 0.5
 """Seconds between ticks while there is a job and while there is only an engine to watch."""
+
+MOST_AT_ENGINE = limits.MAX_CLIENT_JOBS - 8
+"""Jobs that the engine has at a time: further ones wait here."""
 
 
 class Session:
@@ -165,12 +169,13 @@ class Session:
         changed = self._adopt() if self._look else False
         changed |= self._drain()
         changed |= self._place()
-        while job := next((job for job in self.jobs if job.state == "exporting"), None):
+        while job := self._next_to_export():
             changed = True
             self._step(job, job.export_step, self.client)
             if time.monotonic() > deadline:
                 break
         self.keep()
+        finished.tell(self.jobs)
         return changed
 
     def look(self) -> None:
@@ -306,6 +311,12 @@ class Session:
             job.end("failed", unexpected(error))
         if job.trouble is not before:
             self.trouble = job.trouble or (None if self.trouble is before else self.trouble)
+
+    def _next_to_export(self) -> Job | None:
+        """The first job that is to be exported, while the engine takes on more of them."""
+        at_engine = sum(job.under_way and job.state != "exporting" for job in self.jobs)
+        waiting = (job for job in self.jobs if job.state == "exporting")
+        return next(waiting, None) if at_engine < MOST_AT_ENGINE else None
 
     def _fail(self, job: Job, trouble: Trouble) -> None:
         self.trouble = trouble

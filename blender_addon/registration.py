@@ -6,7 +6,20 @@ import atexit
 
 import bpy
 
-from . import documents, folders, installer, jobs, operators, panels, preferences, properties, thumbnails, work
+from . import (
+    documents,
+    estimates,
+    finished,
+    folders,
+    installer,
+    jobs,
+    operators,
+    panels,
+    preferences,
+    properties,
+    thumbnails,
+    work,
+)
 
 CLASSES = (
     properties.FATEZERO_PG_settings,
@@ -25,6 +38,7 @@ def register() -> None:
     thumbnails.register()
     documents.register()
     jobs.register()
+    finished.listeners.append(estimates.learn)
     folders.remove_leftovers()
     atexit.register(_end)  # `bpy` as a module ends without disabling its add-ons
 
@@ -32,6 +46,7 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(_end)
     _end()
+    finished.listeners.remove(estimates.learn)
     jobs.unregister()
     documents.unregister()
     thumbnails.unregister()

@@ -1,5 +1,5 @@
 """The add-on's operators: thin, over the modules beside this folder."""
 
-from . import edit, engine, queue
+from . import again, batch, edit, engine, queue
 
-CLASSES = (*edit.CLASSES, *queue.CLASSES, *engine.CLASSES)
+CLASSES = (*edit.CLASSES, *again.CLASSES, *batch.CLASSES, *queue.CLASSES, *engine.CLASSES)

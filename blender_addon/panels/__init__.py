@@ -1,5 +1,5 @@
 """The panels in the sequencer's sidebar: they only draw."""
 
-from . import edit, engine
+from . import batch, edit, engine, versions
 
-CLASSES = (*edit.CLASSES, *engine.CLASSES)
+CLASSES = (*edit.CLASSES, *versions.CLASSES, *batch.CLASSES, *engine.CLASSES)
