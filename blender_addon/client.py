@@ -115,6 +115,10 @@ class Client:
         """`pause`, `resume` or `retry` a job."""
         self._ask_for(job_id, partial(self._change, job_id, how))
 
+    def move(self, job_id: str, before: str) -> None:
+        """Have a job that waits run just before the waiting job `before`."""
+        self._ask_for(job_id, partial(self._move, job_id, before))
+
     def tell(self, job_id: str, what: str) -> None:
         """Let the engine know that the job's result is `taken`, or that it may `forget` the job; `Told` follows."""
         self._ask_for(job_id, partial(self._tell, job_id, what))
@@ -277,6 +281,9 @@ class Client:
         status = getattr(self.link.connection, how)(job_id)
         self._follow(job_id)
         self.events.put(JobChanged(status))
+
+    def _move(self, job_id: str, before: str) -> None:
+        self.events.put(JobChanged(self.link.connection.move(job_id, before)))
 
     def _fetch(self, job_id: str, landing: Landing) -> None:
         self._stop_if_unwanted(job_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from statistics import median
+from typing import NamedTuple
 
 import msgspec
 
@@ -45,42 +46,56 @@ class Estimate(msgspec.Struct, frozen=True):
     """Bytes on disk."""
 
 
+class Amount(NamedTuple):
+    """One edit, as far as it decides what it takes."""
+
+    frames: int
+    steps: int
+    pixels: int
+    """Of one frame."""
+    model: str
+
+
 def learn(job: Job) -> None:
     """Remember what a job took that is done."""
     if job.state != "done" or not job.timings or job.folder is None:
         return
-    width, height = job.source.frame_size
-    size = sum(path.stat().st_size for path in job.folder.rglob("*") if path.is_file())
-    known = Known(job.source.pictures, job.settings.steps, width * height, job.timings, size)
-    book = _read()
-    key = _key(job.engine, job.settings.model)
-    book[key] = [*book.get(key, []), known][-KEPT:]
+    amount, key = amount_of(job.source, job.settings), _key(job.engine, job.settings.model)
     try:
+        size = sum(path.stat().st_size for path in job.folder.rglob("*") if path.is_file())
+        known = Known(amount.frames, amount.steps, amount.pixels, job.timings, size)
+        book = _read()
+        book[key] = [*book.get(key, []), known][-KEPT:]
         write_private(folders.timings_file(), msgspec.json.encode(book))
     except OSError as error:
         log.warning("what a job took cannot be noted down: %s", error)
 
 
-def of(edits: list[tuple[Source, EditSettings]], engine: str) -> Estimate:
-    """What these edits will take one after the other on the engine of that name."""
-    book, size, seconds = _read(), 0.0, 0.0
-    told = bool(edits)
-    for model in {settings.model for _, settings in edits}:
+def amount_of(source: Source, settings: EditSettings) -> Amount:
+    """What there is to do for an edit."""
+    width, height = source.frame_size
+    return Amount(source.pictures, settings.steps, width * height, settings.model)
+
+
+def of(amounts: list[Amount], engine: str) -> Estimate:
+    """What edits will take one after the other on the engine of that name."""
+    book, size, seconds, told = _read(), 0.0, 0.0, bool(amounts)
+    for model in {amount.model for amount in amounts}:
         known = book.get(_key(engine, model), [])
-        each = [(source, settings) for source, settings in edits if settings.model == model]
-        per_pixel = median([k.size / (k.frames * k.pixels) for k in known]) if known else BYTES_PER_PIXEL
-        size += sum(source.pictures * source.frame_size[0] * source.frame_size[1] for source, _ in each) * per_pixel
+        each = [amount for amount in amounts if amount.model == model]
+        per_pixel = median(k.size / (k.frames * k.pixels) for k in known) if known else BYTES_PER_PIXEL
+        size += sum(amount.frames * amount.pixels for amount in each) * per_pixel
         told &= bool(known)
-        frames = sum(source.pictures for source, _ in each)
-        frame_steps = sum(source.pictures * settings.steps for source, settings in each)
+        frames = sum(amount.frames for amount in each)
+        frame_steps = sum(amount.frames * amount.steps for amount in each)
         for stage in {stage for k in known for stage in k.seconds}:
             took = [(k, k.seconds[stage]) for k in known if stage in k.seconds]
             if stage == "load":
-                seconds += median([t for _, t in took])
+                seconds += median(t for _, t in took)
             elif stage in BY_STEP:
-                seconds += median([t / (k.frames * k.steps) for k, t in took]) * frame_steps
+                seconds += median(t / (k.frames * k.steps) for k, t in took) * frame_steps
             else:
-                seconds += median([t / k.frames for k, t in took]) * frames
+                seconds += median(t / k.frames for k, t in took) * frames
     return Estimate(seconds if told else None, size)
 
 

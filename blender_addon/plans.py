@@ -13,7 +13,9 @@ from .estimates import Estimate
 from .protocol.settings import EditSettings
 from .trouble import Trouble
 
-UP_TO_DATE = "'{name}' is up to date."
+
+class Idle(Trouble):
+    """Why there is nothing to do for a strip: no failure."""
 
 
 @dataclass
@@ -30,7 +32,8 @@ class Plan:
 
     def estimate(self) -> Estimate:
         """What it will take."""
-        return estimates.of([(making.source, making.settings) for making in self.todo], chosen.place().name)
+        amounts = [estimates.amount_of(making.source, making.settings) for making in self.todo]
+        return estimates.of(amounts, chosen.place().name)
 
     def skip(self, name: str, trouble: Trouble) -> None:
         """Leave a strip out."""
@@ -109,7 +112,7 @@ def _plan_edit(plan: Plan, strip, target: str, results: dict) -> None:
 
 def _add(plan: Plan, name: str, making: Making) -> None:
     if making.why == "same":
-        plan.skip(name, Trouble(UP_TO_DATE, name=name))
+        plan.skip(name, Idle("'{name}' is up to date.", name=name))
     elif any(
         job.under_way
         and not job.cancelling
@@ -117,7 +120,7 @@ def _add(plan: Plan, name: str, making: Making) -> None:
         == (making.source.scene, making.source.name, making.settings)
         for job in jobs.session.jobs
     ):
-        plan.skip(name, Trouble("'{name}' is being edited just so.", name=name))
+        plan.skip(name, Idle("'{name}' is being edited just so.", name=name))
     else:
         plan.todo.append(making)
 

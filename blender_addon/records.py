@@ -114,6 +114,17 @@ class Shelf:
         return None
 
 
+def all_in(folder: Path) -> list[Record]:
+    """The records below `folder`, those of other Blenders too, oldest first; they are left where they are."""
+    found = []
+    for path in folder.glob("*/*.json"):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=Record, dec_hook=_decode))
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.warning("%s cannot be read: %s", path, error)  # whoever owns it may have removed it just now
+    return sorted(found, key=lambda record: record.begun)
+
+
 def _decode(kind: type, value: str):
     return kind(value)  # paths are written as text
 

@@ -7,6 +7,7 @@ import atexit
 import bpy
 
 from . import (
+    cli,
     documents,
     estimates,
     finished,
@@ -36,6 +37,7 @@ def register() -> None:
     properties.register()
     work.register()
     thumbnails.register()
+    cli.register()
     documents.register()
     jobs.register()
     finished.listeners.append(estimates.learn)
@@ -49,6 +51,7 @@ def unregister() -> None:
     finished.listeners.remove(estimates.learn)
     jobs.unregister()
     documents.unregister()
+    cli.unregister()
     thumbnails.unregister()
     work.unregister()
     properties.unregister()

@@ -1,5 +1,13 @@
 """The add-on's operators: thin, over the modules beside this folder."""
 
-from . import again, batch, edit, engine, queue
+from . import again, batch, edit, engine, order, prompts, queue
 
-CLASSES = (*edit.CLASSES, *again.CLASSES, *batch.CLASSES, *queue.CLASSES, *engine.CLASSES)
+CLASSES = (
+    *edit.CLASSES,
+    *again.CLASSES,
+    *batch.CLASSES,
+    *queue.CLASSES,
+    *order.CLASSES,
+    *prompts.CLASSES,
+    *engine.CLASSES,
+)

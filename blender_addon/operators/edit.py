@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.props import StringProperty
 
-from .. import extent, jobs, strips
+from .. import extent, jobs, prompt_book, strips
 from ..job import Job
 from ..trouble import Trouble
 from .base import refuse
@@ -17,6 +17,7 @@ def begin(context: bpy.types.Context, scene: str = "", strip: str = "") -> Job:
     found = bpy.data.scenes[source.scene]
     source = extent.part(source, strips.named(found, source.name), found)
     job = jobs.session.edit(source, found.fatezero.as_edit())
+    prompt_book.used(job.settings.source, job.settings.target)
     jobs.watch()
     return job
 

@@ -1,5 +1,13 @@
 """The panels in the sequencer's sidebar: they only draw."""
 
-from . import batch, edit, engine, versions
+from . import batch, edit, engine, part, prompts, queue, versions
 
-CLASSES = (*edit.CLASSES, *versions.CLASSES, *batch.CLASSES, *engine.CLASSES)
+CLASSES = (
+    *edit.CLASSES,
+    *part.CLASSES,
+    *prompts.CLASSES,
+    *queue.CLASSES,
+    *versions.CLASSES,
+    *batch.CLASSES,
+    *engine.CLASSES,
+)
