@@ -34,6 +34,8 @@ NAME = "fatezero"
 DONE, FAILED, USAGE, NO_ENGINE, NO_STRIP = 0, 1, 2, 3, 4
 """Exit codes: all is made, or up to date; something failed; the arguments make no sense; the engine cannot be reached;
 no strip is what was asked for."""
+PATIENCE = 5.0
+"""Seconds that are waited at the end for the engine to hear that results have arrived."""
 
 _EPILOG = """exit codes: 0 everything is made or was up to date, 1 at least one strip failed, 2 wrong arguments,
 3 no engine can be reached, 4 there is no such strip"""
@@ -221,10 +223,14 @@ def _see_through(batch: batches.Batch, report) -> None:
         if not jobs.session.tick():
             time.sleep(0.02)
         for job in batch.jobs:
-            stage = job.stage if job.state == "running" else job.state
+            stage = (job.state == "running" and job.stage) or job.state
             if said.get(job.id) != stage:
                 said[job.id] = stage
                 print(f"{job.source.name} ({job.settings.target}): {stage}", file=report, flush=True)
+    deadline = time.monotonic() + PATIENCE
+    while any(job.record() for job in batch.jobs if job.final) and time.monotonic() < deadline:
+        jobs.session.tick()  # the engine has yet to hear that it may drop the results
+        time.sleep(0.02)
     for name, trouble in batch.troubles:
         print(f"{name}: {trouble}", file=sys.stderr)
 

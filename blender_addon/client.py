@@ -111,13 +111,9 @@ class Client:
         """Say how a job stands that the engine has."""
         self._commands.put(partial(self._follow, job_id))
 
-    def change(self, job_id: str, how: str) -> None:
-        """`pause`, `resume` or `retry` a job."""
-        self._ask_for(job_id, partial(self._change, job_id, how))
-
-    def move(self, job_id: str, before: str) -> None:
-        """Have a job that waits run just before the waiting job `before`."""
-        self._ask_for(job_id, partial(self._move, job_id, before))
+    def change(self, job_id: str, how: str, *arguments: str) -> None:
+        """`pause`, `resume` or `retry` a job, or `move` it before another one, whose id is given."""
+        self._ask_for(job_id, partial(self._change, job_id, how, *arguments))
 
     def tell(self, job_id: str, what: str) -> None:
         """Let the engine know that the job's result is `taken`, or that it may `forget` the job; `Told` follows."""
@@ -277,13 +273,10 @@ class Client:
         self.events.put(Sent(order.job_id, hashlib.sha256(names.encode()).hexdigest()))
         self.events.put(JobChanged(status))
 
-    def _change(self, job_id: str, how: str) -> None:
-        status = getattr(self.link.connection, how)(job_id)
+    def _change(self, job_id: str, how: str, *arguments: str) -> None:
+        status = getattr(self.link.connection, how)(job_id, *arguments)
         self._follow(job_id)
         self.events.put(JobChanged(status))
-
-    def _move(self, job_id: str, before: str) -> None:
-        self.events.put(JobChanged(self.link.connection.move(job_id, before)))
 
     def _fetch(self, job_id: str, landing: Landing) -> None:
         self._stop_if_unwanted(job_id)

@@ -105,17 +105,6 @@ class Session:
         job.change(self.client, how)
         self._ensure_engine()
 
-    def move(self, job: Job, before: Job) -> None:
-        """Have a job run just before another one; both wait, here or at the engine."""
-        if job.at_engine and before.at_engine:
-            self.client.move(job.id, before.id)
-        order = sorted({each.begun for each in self.jobs})
-        self.jobs.remove(job)
-        self.jobs.insert(self.jobs.index(before), job)
-        for each, begun in zip(self.jobs, order):
-            each.begun = begun  # what puts them in order when they are found again
-        self.keep()
-
     def fetch_again(self, job: Job) -> None:
         """Try once more to bring a job's result here."""
         job.fetch(self.client)

@@ -28,6 +28,19 @@ def _waits(job: Job) -> bool:
     return not job.cancelling and not begun and (job.state == "exporting" or at_engine)
 
 
+def put_before(job: Job, other: Job) -> None:
+    """Have a job run just before another one that waits as it does, here or at the engine."""
+    session = jobs.session
+    if job.at_engine:
+        session.client.change(job.id, "move", other.id)
+    order = sorted(each.begun for each in session.jobs)
+    session.jobs.remove(job)
+    session.jobs.insert(session.jobs.index(other), job)
+    for each, begun in zip(session.jobs, order, strict=True):
+        each.begun = begun  # what puts them in order when they are found again
+    session.keep()
+
+
 class FATEZERO_OT_move_job(OfJob, bpy.types.Operator):
     """Have this edit run before, or after, the one next to it that waits as well"""
 
@@ -48,7 +61,7 @@ class FATEZERO_OT_move_job(OfJob, bpy.types.Operator):
     def do(self, job) -> None:
         other = neighbour(job, self.direction)
         if other:
-            jobs.session.move(*((job, other) if self.direction == "UP" else (other, job)))
+            put_before(*((job, other) if self.direction == "UP" else (other, job)))
 
 
 class FATEZERO_OT_jump_to_strip(OfJob, bpy.types.Operator):
