@@ -101,12 +101,14 @@ def _plan_edit(plan: Plan, strip, target: str, results: dict) -> None:
     scene = strip.id_data
     strips.check(scene, strip)
     settings = scene.fatezero.as_edit(target)
-    for result in results.get((scene.name, strip.name), ()):
-        if again.settings_of(reimport.origin_of(result)) == settings:
-            _add(plan, strip.name, again.of(result))
-            return
     source = extent.part(strips.describe(scene, strip), strip, scene)
     strips.check_size(source)
+    for result in results.get((scene.name, strip.name), ()):
+        if again.settings_of(reimport.origin_of(result)) == settings:
+            making = again.of(result)
+            if making.source == source:
+                _add(plan, strip.name, making)
+                return
     _add(plan, strip.name, Making(source, settings))
 
 

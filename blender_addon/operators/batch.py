@@ -12,6 +12,7 @@ from ..panels import figures
 from ..trouble import Trouble
 from .base import refuse
 
+TITLES = {"EDIT": "Edit Strips", "AGAIN": "Re-render Results", "VARIATIONS": "Edit in Variations"}
 SHOWN = 8
 """Strips named in the dialog that are left out; the others are counted."""
 
@@ -62,7 +63,9 @@ class FATEZERO_OT_batch(bpy.types.Operator):
         active = compat.sequencer_scene(context).sequence_editor.active_strip
         if active and not self.properties.is_property_set("channel"):
             self.channel = active.channel
-        return context.window_manager.invoke_props_dialog(self, width=420, confirm_text=iface_("Start"))
+        return context.window_manager.invoke_props_dialog(
+            self, width=420, title=iface_(TITLES[self.what]), confirm_text=iface_("Start")
+        )
 
     def check(self, _context) -> bool:
         """Have the plan drawn again when what it goes by has changed."""
@@ -126,7 +129,7 @@ def draw_plan(column, plan: plans.Plan | None, trouble: Trouble | None) -> None:
         for line in trouble.told(rpt_):
             column.label(text=line, icon="ERROR", translate=False)
         return
-    column.label(text=iface_("{count} strips").format(count=len(plan.todo)), icon="SEQUENCE", translate=False)
+    column.label(text=iface_("Edits: {count}").format(count=len(plan.todo)), icon="SEQUENCE", translate=False)
     if plan.todo:
         frames = plan.pictures
         column.label(text=figures.cost(frames, frames, plan.estimate()), icon="TIME", translate=False)

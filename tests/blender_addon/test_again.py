@@ -211,6 +211,21 @@ def test_it_survives_saving_appending_and_a_renamed_scene(addon, project, sessio
     assert addon.again.source_strip(strip).name == "clip"
 
 
+def test_the_file_opened_again_meanwhile(addon, project, session, result):
+    repaint(project)
+    name, before = result.name, result.directory
+    project.save()
+    job = addon.again.of(result).begin()
+    reach(session, "running")
+    found = addon.job.Job.found(job.record())
+    assert (found.replaces, found.fingerprint, found.source) == (job.replaces, job.fingerprint, job.source)
+    new_file()
+    bpy.ops.wm.open_mainfile(filepath=str(project.path))
+    reach(session, "done")
+    assert project.strips[name].directory != before and len(addon.versions.of(project.strips[name])) == 2
+    assert len(project.strips) == 2
+
+
 def test_results_deleted_while_they_are_made_anew_come_as_a_new_strip(addon, project, session, result):
     repaint(project)
     job = addon.again.of(result).begin()

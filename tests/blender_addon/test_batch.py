@@ -95,6 +95,15 @@ def test_what_is_under_way_is_not_begun_twice(addon, project, session, clips):
     addon.jobs.wait(300)
 
 
+def test_another_part_is_another_edit(addon, project, session, clips):
+    bpy.ops.fatezero.batch(what="EDIT", scope="CHANNEL", channel=4)
+    work = project.scene.fatezero_work
+    assert names(addon.plans.edits([clips[2]], True)) == []
+    work.frames, work.first, work.last = "RANGE", 11, 11
+    (making,) = addon.plans.edits([clips[2]], True).todo
+    assert (making.why, making.source.first, making.source.count) == ("new", 11, 1)
+
+
 def test_variations_side_by_side(addon, project, session, clips):
     project.select(clips[0])
     with pytest.raises(RuntimeError, match="The list of target prompts is empty"):
