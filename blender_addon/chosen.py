@@ -14,9 +14,14 @@ from .places import Local, Place, Remote
 from .protocol import keys
 from .trouble import Trouble
 
+instead: Place | None = None
+"""The engine to use whatever the preferences say, as the command line was told."""
+
 
 def place() -> Place:
     """The engine that edits from now on."""
+    if instead is not None:
+        return instead
     preferences = _preferences()
     if preferences.engine == "REMOTE":
         return Remote(preferences.remote_address.strip(), preferences.remote_key.strip(), folders.key_file())

@@ -118,9 +118,9 @@ class Client:
         """Say how a job stands that the engine has."""
         self._commands.put(partial(self._follow, job_id))
 
-    def change(self, job_id: str, how: str) -> None:
-        """`pause`, `resume` or `retry` a job."""
-        self._ask_for(job_id, partial(self._change, job_id, how))
+    def change(self, job_id: str, how: str, *arguments: str) -> None:
+        """`pause`, `resume` or `retry` a job, or `move` it before another one, whose id is given."""
+        self._ask_for(job_id, partial(self._change, job_id, how, *arguments))
 
     def tell(self, job_id: str, what: str) -> None:
         """Let the engine know that the job's result is `taken`, or that it may `forget` the job; `Told` follows."""
@@ -281,8 +281,8 @@ class Client:
         self.events.put(Sent(order.job_id, hashlib.sha256(names.encode()).hexdigest()))
         self.events.put(JobChanged(status))
 
-    def _change(self, job_id: str, how: str) -> None:
-        status = getattr(self.link.connection, how)(job_id)
+    def _change(self, job_id: str, how: str, *arguments: str) -> None:
+        status = getattr(self.link.connection, how)(job_id, *arguments)
         self._follow(job_id)
         self.events.put(JobChanged(status))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
@@ -57,6 +58,30 @@ def set_handles(strip, left: int, right: int) -> None:
 def content_start(strip) -> float:
     """Frame at which the untrimmed content begins (`frame_start` until 5.0)."""
     return strip.content_start if hasattr(strip, "content_start") else strip.frame_start
+
+
+def set_content_start(strip, frame: float) -> None:
+    """Move the strip so that its untrimmed content begins at `frame`."""
+    if hasattr(strip, "content_start"):
+        strip.content_start = frame
+    else:
+        strip.frame_start = frame
+
+
+def fcurves(scene: bpy.types.Scene) -> Iterator[bpy.types.FCurve]:
+    """The curves that animate the scene; since 4.4 an action may have layers, and since 5.0 it has nothing else."""
+    animation = scene.animation_data
+    action = animation.action if animation else None
+    if action is None:
+        return
+    if hasattr(action, "fcurves"):
+        yield from action.fcurves
+        return
+    for layer in action.layers:
+        for strip in layer.strips:
+            bag = strip.channelbag(animation.action_slot)
+            if bag:
+                yield from bag.fcurves
 
 
 def use_png(image_settings: bpy.types.ImageFormatSettings) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
 
 import bpy
 
-from . import compat, strips
+from . import compat, extent, strips
 from .trouble import Trouble
 
 COPY_NAME = "FateZero Export"
@@ -30,6 +31,7 @@ class Export:
         """`folder` is made; `Trouble` where it cannot be."""
         self.source, self.folder = source, folder
         self.frames: list[Path] = []
+        self._digests: list[str] = []
         self._scene = self._strip = ""
         try:
             folder.mkdir(parents=True)
@@ -39,7 +41,12 @@ class Export:
     @property
     def complete(self) -> bool:
         """Whether all frames are there."""
-        return len(self.frames) == self.source.count
+        return len(self.frames) == self.source.pictures
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the SHA-256 of each frame that is there, in hex."""
+        return hashlib.sha256("".join(self._digests).encode()).hexdigest()
 
     def render_next(self) -> None:
         """Render the next frame; `Trouble` where the strip is gone or changed, or the frame cannot be written."""
@@ -49,14 +56,17 @@ class Export:
                 "'{name}' was deleted before all of it was exported.", "Undo that and edit it again.",
                 name=self.source.name,
             )  # fmt: skip
-        if compat.right_handle(strip) - compat.left_handle(strip) != self.source.count:
+        left, right = self.source.whole
+        if compat.right_handle(strip) - compat.left_handle(strip) != right - left:
             raise Trouble("'{name}' was trimmed while it was exported.", "Edit it again.", name=strip.name)
         scene = bpy.data.scenes.get(self._scene)
         if scene is None or MARK not in scene:
             scene = copy_scene(strip)
+            extent.show_only(scene, strips.named(scene, strip.name), self.source)
             self._scene, self._strip = scene.name, strip.name
         path = self.folder / f"{len(self.frames) + 1:05}.png"
-        render(scene, compat.left_handle(strips.named(scene, self._strip)) + len(self.frames), path)
+        first = compat.left_handle(strips.named(scene, self._strip)) + self.source.trim[0]
+        self._digests.append(render(scene, first + len(self.frames) * self.source.step, path))
         self.frames.append(path)
         if self.complete:
             clear()
@@ -96,13 +106,15 @@ def clear() -> None:
         bpy.data.masks.remove(mask)
 
 
-def render(scene: bpy.types.Scene, frame: int, path: Path) -> None:
-    """Write what the scene shows at `frame` to the PNG file `path`."""
+def render(scene: bpy.types.Scene, frame: int, path: Path) -> str:
+    """Write what the scene shows at `frame` to the PNG file `path`; returns its SHA-256 in hex."""
     written = render_into(path.parent, scene, frame)
     try:
-        if not written.read_bytes().endswith(PNG_END):
+        data = written.read_bytes()
+        if not data.endswith(PNG_END):
             raise cannot_write(path.parent, "a frame was cut off")
         os.replace(written, path)
+        return hashlib.sha256(data).hexdigest()
     except OSError as error:
         raise cannot_write(path.parent, error.strerror) from error
 

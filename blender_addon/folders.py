@@ -31,6 +31,21 @@ def masks_folder() -> Path:
     return _own("masks", create=True)
 
 
+def thumbnails_folder() -> Path:
+    """Where the jobs' small pictures are."""
+    return _own("thumbnails", create=True)
+
+
+def prompts_file() -> Path:
+    """The user's earlier prompts, and those that are to stay."""
+    return _own("") / "prompts.json"
+
+
+def timings_file() -> Path:
+    """How long earlier jobs took."""
+    return _own("") / "timings.json"
+
+
 def venv_folder() -> Path:
     """Where Install Engine puts the engine's environment."""
     return _own("engine")

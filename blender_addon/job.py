@@ -9,9 +9,10 @@ import uuid
 from pathlib import Path
 from typing import Protocol
 
+import bpy
 import msgspec
 
-from . import documents, events, folders, landing, reimport, strips
+from . import documents, events, fingerprint, folders, landing, reimport, strips, thumbnails, versions
 from .client import Client, Order
 from .documents import Document
 from .export import Export
@@ -80,6 +81,9 @@ class Job:
         """What its work looks like, while it runs."""
         self.at_engine = False
         """Whether the engine has it for certain."""
+        self.replaces, self.known_digest, self.fingerprint = "", "", ""
+        """The job whose result it makes anew; the digest of frames that are not worth sending again; and what the
+        strip looked like when it was begun."""
         self._was_sending = False
         self._tell = ""
         self._digest, self._made_by, self._frames = "", "", 0
@@ -96,12 +100,18 @@ class Job:
         task: Task = "edit",
         own_masks: OwnMasks | None = None,
     ) -> Job:
-        """A new one; `Trouble` where its frames or its result could not be written. `own_masks` are the job's then."""
+        """A new one; `Trouble` where its frames or its result could not be written, or no engine would take them.
+
+        `own_masks` are the job's then.
+        """
+        strips.check_size(source)
         document = documents.current() if task == "edit" else documents.here()
         job = cls(uuid.uuid4().hex, source, settings, document, engine)
         if task == "edit":
             landing.probe(job.document.path)
         job.task, job._own_masks = task, own_masks
+        job.steps = source.pictures
+        job.fingerprint = fingerprint.now(source)
         job._export = Export(source, folders.export_folder(job.id))
         job.steps *= len(job._exports)
         return job
@@ -111,7 +121,12 @@ class Job:
         """One that an earlier session has begun."""
         document = documents.earlier(record.document)
         job = cls(record.job_id, record.source, record.settings, document, record.engine)
-        job.begun, job.task = record.begun, record.task
+        job.begun, job.task, job.replaces, job.fingerprint = (
+            record.begun,
+            record.task,
+            record.replaces,
+            record.fingerprint,
+        )
         job._was_sending = record.state == "sending"
         job.at_engine, job._tell, job.notes = not job._was_sending, record.tell, record.notes
         job._digest, job._made_by, job._frames = record.digest, record.made_by, record.frames
@@ -145,6 +160,8 @@ class Job:
             frames=self._frames,
             notes=self.notes,
             task=self.task,
+            replaces=self.replaces,
+            fingerprint=self.fingerprint,
         )
 
     @property
@@ -171,10 +188,16 @@ class Job:
             )  # fmt: skip
         next(part for part in self._exports if not part.complete).render_next()
         self.step = sum(len(part.frames) for part in self._exports)
-        if all(part.complete for part in self._exports):
-            self.state, self.step = "sending", 0
-            masks = self._own_masks.frames if self._own_masks else []
-            client.submit(Order(self.id, self.settings, self._export.frames, self.source.fps, self.task, masks))
+        if not all(part.complete for part in self._exports):
+            return
+        thumbnails.keep(self.id, self._export.frames[0])
+        if self._export.digest == self.known_digest:
+            self._leave_as_it_is()
+            return
+        self.state, self.step = "sending", 0
+        masks = self._own_masks.frames if self._own_masks else []
+        fps = self.source.fps / self.source.step
+        client.submit(Order(self.id, self.settings, self._export.frames, fps, self.task, masks))
 
     def handle(self, event: events.Event, client: Client) -> None:
         """Take in what the client says about this job."""
@@ -295,13 +318,25 @@ class Job:
             return
         frames = [self.folder / "frames" / f"{number:05}.png" for number in range(1, self._frames + 1)]
         self.end("done")
+        thumbnails.keep(self.id, frames[0])
         try:
-            self.result = reimport.insert(self.source, frames, self._origin())
+            self.result = self._replace(frames) or reimport.insert(self.source, frames, self._origin())
         except Trouble as trouble:
             self._keep(frames, trouble)
         except Exception as error:
             log.exception("the strip could not be made")
             self._keep(frames, unexpected(error))
+
+    def _replace(self, frames: list[Path]) -> str:
+        """Give the strips their new frames that show what is made anew; the name of one, or nothing if none is left."""
+        scene = bpy.data.scenes.get(self.source.scene)
+        return versions.replace(scene, self.replaces, frames, self._origin()) if scene else ""
+
+    def _leave_as_it_is(self) -> None:
+        """What the strip shows is what the result was made from: there is nothing to compute."""
+        self.end("done")
+        self.notes = ["The strip shows what it showed when its result was made, so nothing was computed."]
+        self.result = versions.confirm(bpy.data.scenes[self.source.scene], self.replaces, self.fingerprint)
 
     def follow_document(self) -> None:
         """Take note of where the document is saved now."""
@@ -335,6 +370,9 @@ class Job:
             protocol=PROTOCOL_VERSION,
             strip=self.source.name,
             source_digest=self._digest,
+            made_from=msgspec.json.encode(self.source).decode(),
+            fingerprint=self.fingerprint,
+            made=time.time(),
         )
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 import bpy
 from bpy.app.handlers import persistent
 
-from . import chosen, documents, events, folders, installer, strips, trial
+from . import chosen, documents, events, finished, folders, installer, strips, thumbnails, trial
 from .client import Client
 from .engine_process import NOT_INSTALLED
 from .job import Job, OwnMasks, unexpected
 from .places import Local, Place
+from .protocol import limits
 from .protocol.messages import Task, Welcome
 from .protocol.settings import EditSettings, for_masks
 from .records import Record, Shelf
@@ -25,6 +26,9 @@ TICK_BUDGET = 0.02
 """Seconds of Blender's time that a tick may take, beyond the one frame that it renders at least."""
 BUSY, IDLE = 0.05, 0.5
 """Seconds between ticks while there is a job and while there is only an engine to watch."""
+
+MOST_AT_ENGINE = limits.MAX_CLIENT_JOBS - 8
+"""Jobs that the engine has at a time: further ones wait here."""
 
 
 class Session:
@@ -81,10 +85,13 @@ class Session:
         settings: EditSettings,
         own_masks: OwnMasks | None = None,
         task: Task = "edit",
+        replaces: str = "",
+        known_digest: str = "",
     ) -> Job:
         """Begin a job; the timer or `wait` carries it on. `Trouble` where it cannot begin.
 
-        `own_masks`: where `settings.own_mask` says what they do; they are discarded with the job.
+        `own_masks`: where `settings.own_mask` says what they do; they are discarded with the job. Its frames go to the
+        strips that show what the job `replaces` made, and are not even computed where the source has the `known_digest`.
         """
         place = chosen.place()
         chosen.check(place)
@@ -93,6 +100,7 @@ class Session:
         self.trouble = None
         self.jobs = [job for job in self.jobs if job.state != "cancelled"]
         self.jobs.append(job := Job.begin(source, settings, place.name, task, own_masks))
+        job.replaces, job.known_digest = replaces, known_digest
         if self.engine == "off":
             self.start_engine()  # it starts while the frames are exported
         return job
@@ -119,6 +127,7 @@ class Session:
         job.forget(self._client_of(job))
         self.jobs.remove(job)
         self._over.append(job)
+        thumbnails.drop(job.id)
         self.keep()
         if self.trouble is job.trouble:
             self.trouble = None
@@ -172,12 +181,13 @@ class Session:
         changed = self._adopt() if self._look else False
         changed |= self._drain()
         changed |= self._place()
-        while job := next((job for job in self.jobs if job.state == "exporting"), None):
+        while job := self._next_to_export():
             changed = True
             self._step(job, job.export_step, self.client)
             if time.monotonic() > deadline:
                 break
         self.keep()
+        finished.tell(self.jobs)
         return changed
 
     def look(self) -> None:
@@ -237,6 +247,7 @@ class Session:
         found = [Job.found(record) for record in sorted(records, key=lambda record: record.begun)]
         self.jobs[:0] = [job for job in found if not job.final]
         self._over += [job for job in found if job.final]
+        thumbnails.clean_up({job.id for job in self.jobs})
         self._take_up(found, chosen.place())
         return bool(found)
 
@@ -312,6 +323,12 @@ class Session:
             job.end("failed", unexpected(error))
         if job.trouble is not before:
             self.trouble = job.trouble or (None if self.trouble is before else self.trouble)
+
+    def _next_to_export(self) -> Job | None:
+        """The first job that is to be exported, while the engine takes on more of them."""
+        at_engine = sum(job.under_way and job.state != "exporting" for job in self.jobs)
+        waiting = (job for job in self.jobs if job.state == "exporting")
+        return next(waiting, None) if at_engine < MOST_AT_ENGINE else None
 
     def _fail(self, job: Job, trouble: Trouble) -> None:
         self.trouble = trouble

@@ -48,7 +48,7 @@ class OwnMaskSettings:
 class OwnMasks:
     """The user's mask for each frame of a strip on its way into `folder`, as `00001.png` and so on: 8-bit grey.
 
-    To be carried on as an `export.Export` is: the files are as many, and of the project's size. Strips and masks are
+    To be carried on as an `export.Export` is: the files are as many, and of the same size. Strips and masks are
     held by name, and frames are rendered from copies, which `export.clear` may take away between two.
     """
 
@@ -75,7 +75,7 @@ class OwnMasks:
     @property
     def complete(self) -> bool:
         """Whether all frames are there."""
-        return len(self.frames) == self.source.count
+        return len(self.frames) == self.source.pictures
 
     def render_next(self) -> None:
         """Write the mask of the next frame; `Trouble` where the strip or the mask is gone, or the disk is full."""
@@ -83,7 +83,8 @@ class OwnMasks:
         if strip is None:
             raise Trouble("'{name}' is no longer in this file.", name=self.source.name)
         shown = self._show_strip if self._kind == "STRIP" else self._show_mask
-        mask = shown(strip, compat.left_handle(strip) + len(self.frames))
+        first = compat.left_handle(strip) + self.source.trim[0]
+        mask = self._part(shown(strip, first + len(self.frames) * self.source.step))
         if self._invert:
             mask = replace(mask, data=mask.data.translate(_INVERSE))
         path = self.folder / f"{len(self.frames) + 1:05}.png"
@@ -100,6 +101,13 @@ class OwnMasks:
         if not self.complete:
             export.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _part(self, mask: png.Picture) -> png.Picture:
+        """Of the whole picture's mask what is worked on, in the frames' size."""
+        if self.source.frame_size == (mask.width, mask.height):
+            return mask
+        left, bottom, width, height = self.source.box or (0, 0, mask.width, mask.height)
+        return png.sampled(mask, (left, mask.height - bottom - height, width, height), self.source.frame_size)
 
     def _find(self):
         """The mask datablock or the strip."""

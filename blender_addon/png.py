@@ -26,6 +26,16 @@ class Picture:
     data: bytes
 
 
+def sampled(picture: Picture, part: tuple[int, int, int, int], size: tuple[int, int]) -> Picture:
+    """Of a grey picture the part (left, top, width, height) in another `size`: each pixel is the nearest one's."""
+    (left, top, width, height), (across, along) = part, size
+    columns = [left + (2 * x + 1) * width // (2 * across) for x in range(across)]
+    rows = [top + (2 * y + 1) * height // (2 * along) for y in range(along)]
+    starts = (row * picture.width for row in rows)
+    data = b"".join(bytes(picture.data[start + column] for column in columns) for start in starts)
+    return Picture(across, along, 1, data)
+
+
 def read(path: Path) -> Picture:
     """The picture in a file; see `decode`. `Trouble` where it cannot be read."""
     try:

@@ -157,8 +157,12 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         options=set(),
     )
 
-    def as_edit(self, **more) -> EditSettings:
-        """The settings in the engine's words, `more` of them on top; `Trouble` for the first that cannot be used."""
+    def as_edit(self, target: str = "", **more) -> EditSettings:
+        """The settings in the engine's words, with another `target` prompt if one is given, and `more` on top.
+
+        `Trouble` for the first that cannot be used.
+        """
+        target = target or self.target
         changes = {
             "steps": self.steps,
             "guidance": round(self.guidance, 4),
@@ -169,14 +173,29 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         }
         if self.preset != "reconstruct":
             weight = round(self.new_word_strength, 4)
-            changes["word_weights"] = {word: weight for word in new_words(self.source, self.target) if weight != 1.0}
+            changes["word_weights"] = {word: weight for word in new_words(self.source, target) if weight != 1.0}
         for name in ("blend_source", "blend_target"):
             if words := getattr(self, name).replace(",", " ").split():
                 changes[name] = tuple(words)
         try:
-            return apply_preset(self.preset, self.source.strip(), self.target.strip(), **changes | more)
+            return apply_preset(self.preset, self.source.strip(), target.strip(), **changes | more)
         except SettingsError as error:
             raise as_is(str(error)) from error
+
+    def show(self, edit: EditSettings) -> None:
+        """Put an edit's prompts and settings into the panel: what the panel has no field for is left as it is."""
+        self.source, self.target = edit.source, edit.target
+        self.model = "BUILTIN" if edit.model == BUILTIN_MODEL else "NAMED"
+        if self.model == "NAMED":
+            self.model_name = edit.model
+        self.preset = edit.preset
+        self.steps, self.guidance = edit.steps, edit.guidance
+        self.cross_end, self.self_end = edit.cross_window.end, edit.self_window.end
+        self.new_word_strength = next(iter(edit.word_weights.values()), 1.0)
+        self.blend_threshold = edit.blend_threshold
+        for name, taken in zip(("blend_source", "blend_target"), self.preset_words()):
+            words = getattr(edit, name)
+            setattr(self, name, "" if list(words) == taken else " ".join(words))
 
     def preset_words(self) -> tuple[list[str], list[str]]:
         """The blend words that the preset takes where the user names none."""

@@ -47,6 +47,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """How many the result has."""
     notes: list[str] = []
     task: Task = "edit"
+    replaces: str = ""
+    """The job whose result is made anew, or nothing."""
+    fingerprint: str = ""
+    """What the strip looked like when the job was begun."""
 
 
 class Shelf:
@@ -110,6 +114,17 @@ class Shelf:
             log.warning("%s is no record of a job, and is removed: %s", path, error)
             path.unlink(missing_ok=True)
         return None
+
+
+def all_in(folder: Path) -> list[Record]:
+    """The records below `folder`, those of other Blenders too, oldest first; they are left where they are."""
+    found = []
+    for path in folder.glob("*/*.json"):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=Record, dec_hook=_decode))
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.warning("%s cannot be read: %s", path, error)  # whoever owns it may have removed it just now
+    return sorted(found, key=lambda record: record.begun)
 
 
 def _decode(kind: type, value: str):

@@ -6,10 +6,26 @@ import atexit
 
 import bpy
 
-from . import documents, folders, installer, jobs, operators, panels, preferences, preview, properties
+from . import (
+    cli,
+    documents,
+    estimates,
+    finished,
+    folders,
+    installer,
+    jobs,
+    operators,
+    panels,
+    preferences,
+    preview,
+    properties,
+    thumbnails,
+    work,
+)
 
 CLASSES = (
     properties.FATEZERO_PG_settings,
+    *work.CLASSES,
     preferences.FATEZERO_AP_preferences,
     *preview.CLASSES,
     *operators.CLASSES,
@@ -23,8 +39,12 @@ def register() -> None:
     properties.register()
     preview.register()
     panels.masks.register()
+    work.register()
+    thumbnails.register()
+    cli.register()
     documents.register()
     jobs.register()
+    finished.listeners.append(estimates.learn)
     folders.remove_leftovers()
     atexit.register(_end)  # `bpy` as a module ends without disabling its add-ons
 
@@ -32,8 +52,12 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(_end)
     _end()
+    finished.listeners.remove(estimates.learn)
     jobs.unregister()
     documents.unregister()
+    cli.unregister()
+    thumbnails.unregister()
+    work.unregister()
     panels.masks.unregister()
     preview.unregister()
     properties.unregister()

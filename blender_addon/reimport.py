@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
+import msgspec
 
-from . import compat, strips
+from . import compat, extent, strips
 from .trouble import Trouble
 
 TAG = "fatezero"
 """The strip's custom property that says how it was made."""
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """How a result was made: enough to make it again. `settings` is `EditSettings` as JSON."""
 
     job_id: str
@@ -30,10 +29,16 @@ class Origin:
     """Name of the strip that was edited."""
     source_digest: str
     """SHA-256 over the SHA-256 of each exported frame."""
+    made_from: str = ""
+    """The strip, and the part of it, that was edited: `strips.Source` as JSON."""
+    fingerprint: str = ""
+    """What `fingerprint.of` said of that when it was last known to be what `source_digest` says."""
+    made: float = 0.0
+    """When, in seconds since 1970; 0 where that was not noted down."""
 
     def as_properties(self) -> dict[str, str | int]:
         """As custom properties; FateZero draws no random numbers, so there is no seed to keep."""
-        return {**self.__dict__, "seed": "none"}
+        return {**msgspec.structs.asdict(self), "seed": "none"}
 
 
 def insert(source: strips.Source, frames: list[Path], origin: Origin) -> str:
@@ -47,7 +52,7 @@ def insert(source: strips.Source, frames: list[Path], origin: Origin) -> str:
         raise Trouble("'{name}' is no longer in this file.", name=source.name)
     first = source.first + round(compat.content_start(strip) - source.content_start)
     holder = strips.container(strip)
-    channel = strips.free_channel(holder, strip.channel, first, first + len(frames))
+    channel = strips.free_channel(holder, strip.channel, first, first + source.count)
     was_active = strip.id_data.sequence_editor.active_strip
     result = compat.strips(holder).new_image(
         name=f"{strip.name} FateZero",
@@ -56,8 +61,11 @@ def insert(source: strips.Source, frames: list[Path], origin: Origin) -> str:
         frame_start=first,
         fit_method="FIT",
     )
-    for path in frames[1:]:
-        result.elements.append(path.name)
+    for index in range(1, source.count):
+        result.elements.append(frames[index // source.step].name)
+    if source.box or source.percent != 100:
+        transform = result.transform
+        transform.scale_x, transform.scale_y, transform.offset_x, transform.offset_y = extent.placement(source)
     result.blend_type = "ALPHA_OVER"
     result[TAG] = origin.as_properties()
     result.select = False  # whoever goes on working keeps the selection that they have
@@ -72,8 +80,7 @@ def origin_of(strip) -> Origin | None:
     if tag is None:
         return None
     values = tag.to_dict()
-    values.pop("seed", None)
-    return Origin(**values)
+    return Origin(**{name: values[name] for name in Origin.__struct_fields__ if name in values})
 
 
 def settings_of(origin: Origin) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,30 @@ class Source:
     size: tuple[int, int]
     """The project's width and height in pixels."""
     fps: float
+    trim: tuple[int, int] = (0, 0)
+    """Frames of the strip before and after those that are edited."""
+    step: int = 1
+    """Of so many frames the first is edited, and shown for all of them."""
+    percent: int = 100
+    """Of the size in which the frames are worked on."""
+    box: tuple[int, int, int, int] | None = None
+    """Left, bottom, width and height of the part of the picture that the strip shows; None: all of it."""
+
+    @property
+    def pictures(self) -> int:
+        """How many frames are edited."""
+        return -(-self.count // self.step)
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """The strip's handles: its first frame, and the first one after it."""
+        return self.first - self.trim[0], self.first + self.count + self.trim[1]
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Width and height of the frames in pixels, as Blender rounds them."""
+        width, height = self.box[2:] if self.box else self.size
+        return width * self.percent // 100, height * self.percent // 100
 
 
 def choose(context: bpy.types.Context, scene: str = "", strip: str = "") -> Source:
@@ -82,7 +107,7 @@ def describe(scene: bpy.types.Scene, strip) -> Source:
         scene=scene.name,
         name=strip.name,
         kind=strip.type,
-        media="\n".join(str(path) for path in media(strip)),
+        media=media_key(strip),
         channel=strip.channel,
         first=left,
         count=compat.right_handle(strip) - left,
@@ -113,8 +138,8 @@ def _is_piece(strip, source: Source) -> bool:
         strip.type == source.kind
         and strip.channel == source.channel
         and compat.content_start(strip) == source.content_start
-        and source.first <= compat.left_handle(strip) < compat.right_handle(strip) <= source.first + source.count
-        and "\n".join(str(path) for path in media(strip)) == source.media
+        and source.whole[0] <= compat.left_handle(strip) < compat.right_handle(strip) <= source.whole[1]
+        and media_key(strip) == source.media
     )
 
 
@@ -149,12 +174,11 @@ def check(scene: bpy.types.Scene, strip) -> None:
             first=first,
             last=last,
         )
-    check_size(scene, last + 1 - first)
 
 
-def check_size(scene: bpy.types.Scene, count: int) -> None:
-    """Raise `Trouble` where the engine would not take so many frames, or frames of the project's size."""
-    width, height = scene.render.resolution_x, scene.render.resolution_y
+def check_size(source: Source) -> None:
+    """Raise `Trouble` where the engine would not take so many frames, or frames of that size."""
+    width, height = source.frame_size
     if max(width, height) > limits.MAX_FRAME_SIDE:
         raise Trouble(
             "The project is {width} x {height} pixels; the engine takes at most {side} on a side.",
@@ -163,11 +187,11 @@ def check_size(scene: bpy.types.Scene, count: int) -> None:
             height=height,
             side=limits.MAX_FRAME_SIDE,
         )
-    if count > limits.MAX_FRAMES:
+    if source.pictures > limits.MAX_FRAMES:
         raise Trouble(
             "The strip has {count} frames; the engine takes at most {most} at a time.",
             "Split the strip and edit a shorter part of it.",
-            count=count,
+            count=source.pictures,
             most=limits.MAX_FRAMES,
         )
 
@@ -197,6 +221,15 @@ def media(strip) -> Iterator[Path]:
         for child in compat.strips(strip):
             if not child.mute:
                 yield from media(child)
+
+
+def media_key(strip) -> str:
+    """The files that the strip shows, in few characters: what two strips have in common that show the same."""
+    paths = [str(path) for path in media(strip)]
+    if len(paths) < 2:
+        return "".join(paths)
+    digest = hashlib.sha256("\n".join(paths).encode(errors="surrogateescape")).hexdigest()
+    return f"{paths[0]} and {len(paths) - 1} more, {digest}"
 
 
 def container(strip):

@@ -1,5 +1,15 @@
 """The add-on's operators: thin, over the modules beside this folder."""
 
-from . import compare, edit, engine, masks, queue
+from . import again, batch, compare, edit, engine, masks, order, prompts, queue
 
-CLASSES = (*edit.CLASSES, *queue.CLASSES, *engine.CLASSES, *masks.CLASSES, *compare.CLASSES)
+CLASSES = (
+    *edit.CLASSES,
+    *again.CLASSES,
+    *batch.CLASSES,
+    *queue.CLASSES,
+    *order.CLASSES,
+    *prompts.CLASSES,
+    *engine.CLASSES,
+    *masks.CLASSES,
+    *compare.CLASSES,
+)

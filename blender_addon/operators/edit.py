@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
+
 import bpy
 from bpy.props import StringProperty
 
-from .. import jobs, strips
+from .. import extent, folders, jobs, own_masks, prompt_book, strips
 from ..job import Job
 from ..trouble import Trouble
 from .base import refuse
@@ -14,7 +16,18 @@ from .base import refuse
 def begin(context: bpy.types.Context, scene: str = "", strip: str = "") -> Job:
     """Begin to edit the strip that those names name, or the selected one; the timer carries it on."""
     source = strips.choose(context, scene, strip)
-    job = jobs.session.edit(source, bpy.data.scenes[source.scene].fatezero.as_edit())
+    found = bpy.data.scenes[source.scene]
+    source = extent.part(source, strips.named(found, source.name), found)
+    mode = found.fatezero.own_mask_mode
+    settings = found.fatezero.as_edit(own_mask="" if mode == "NONE" else mode.lower())
+    masks = own_masks.begin(source, found.fatezero, folders.export_folder(f"{uuid.uuid4().hex}-masks"))
+    try:
+        job = jobs.session.edit(source, settings, masks)
+    except Trouble:
+        if masks:
+            masks.discard()
+        raise
+    prompt_book.used(job.settings.source, job.settings.target)
     jobs.watch()
     return job
 

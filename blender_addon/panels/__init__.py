@@ -1,5 +1,14 @@
 """The panels in the sequencer's sidebar: they only draw."""
 
-from . import edit, engine, masks
+from . import batch, edit, engine, masks, part, prompts, queue, versions
 
-CLASSES = (*edit.CLASSES, *masks.CLASSES, *engine.CLASSES)
+CLASSES = (
+    *edit.CLASSES,
+    *part.CLASSES,
+    *prompts.CLASSES,
+    *queue.CLASSES,
+    *masks.CLASSES,
+    *versions.CLASSES,
+    *batch.CLASSES,
+    *engine.CLASSES,
+)

@@ -6,7 +6,6 @@ import bpy
 
 from .. import compat, jobs, reimport
 from .base import Sidebar, active_strip
-from .queue import draw_job
 from .text import TEXT_SCALE, draw_text, draw_trouble
 
 
@@ -21,7 +20,10 @@ class FATEZERO_PT_edit(Sidebar, bpy.types.Panel):
         for name in ("source", "target"):
             part = column.column(align=True)
             part.enabled = name == "source" or settings.preset != "reconstruct"
-            part.label(text=FATEZERO_PT_edit.prompts[name])
+            head = part.row()
+            head.label(text=FATEZERO_PT_edit.prompts[name])
+            if name == "source":
+                head.menu("FATEZERO_MT_prompts", text="", icon="BOOKMARKS")
             part.prop(settings, name, text="")
         split = column.column()
         split.use_property_split, split.use_property_decorate = True, False
@@ -32,9 +34,6 @@ class FATEZERO_PT_edit(Sidebar, bpy.types.Panel):
         width = context.region.width
         if session.trouble and all(session.trouble is not job.trouble for job in session.jobs):
             draw_trouble(layout, session.trouble, width)
-        for job in session.jobs:
-            if job.state != "cancelled":
-                draw_job(layout.box().column(), job, session, width)
 
     prompts = {"source": "What is in the strip", "target": "What shall be there instead"}
 

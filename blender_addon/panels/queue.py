@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import bpy
 from bpy.app.translations import pgettext_iface as iface_
 from bpy.app.translations import pgettext_rpt as rpt_
 
-from .. import jobs
+from .. import jobs, thumbnails
 from ..job import Job
-from ..operators import queue
-from .text import draw_text
+from ..operators import order, queue
+from .base import Sidebar
+from .text import TEXT_SCALE, draw_text
 
 STAGES = {
     "exporting": "Exporting",
@@ -28,11 +30,61 @@ STAGES = {
 }
 ICONS = {"done": "CHECKMARK", "failed": "ERROR", "unfetched": "ERROR", "unplaced": "FILE_BLEND", "paused": "PAUSE"}
 
+SHOWN = 20
+"""Jobs in the list at a time: those that are under way first."""
+
+
+class FATEZERO_PT_queue(Sidebar, bpy.types.Panel):
+    bl_label = "Edits"
+
+    @classmethod
+    def poll(cls, _context) -> bool:
+        return any(job.state != "cancelled" for job in jobs.session.jobs)
+
+    def draw(self, context) -> None:
+        session, layout = jobs.session, self.layout
+        row = layout.row(align=True)
+        row.operator("fatezero.pause_all", icon="PAUSE", text="Pause All")
+        row.operator("fatezero.resume_all", icon="PLAY", text="")
+        row.operator("fatezero.retry_all", icon="FILE_REFRESH", text="")
+        row.operator("fatezero.clear_finished", icon="TRASH", text="")
+        shown = [job for job in session.jobs if job.state != "cancelled"]
+        for job in (chosen := choose(shown)):
+            draw_job(layout.box().column(), job, session, context.region.width)
+        if len(shown) > len(chosen):
+            text = iface_("and {count} more").format(count=len(shown) - len(chosen))
+            layout.label(text=text, translate=False)
+
+
+def choose(found: list[Job]) -> list[Job]:
+    """The jobs that are shown, in their order: where there are too many, the first under way and the last ended."""
+    if len(found) <= SHOWN:
+        return found
+    under_way = [job for job in found if job.under_way]
+    ended = [job for job in found if not job.under_way]
+    kept = under_way[: SHOWN * 3 // 4]
+    kept += ended[len(kept) - SHOWN :]
+    return [job for job in found if job in kept]
+
 
 def draw_job(column, job: Job, session: jobs.Session, width: float) -> None:
     """A job: its strip, how it stands or has ended, and what can be done about it."""
     row = column.row(align=True)
-    row.label(text=job.source.name, translate=False, icon=ICONS.get(job.state, "SEQUENCE"))
+    picture = thumbnails.icon(job.id)
+    if picture:
+        row.label(text=job.source.name, translate=False, icon_value=picture)
+    else:
+        row.label(text=job.source.name, translate=False, icon="SEQUENCE")
+    line = column.row()
+    line.scale_y = TEXT_SCALE
+    anew = "FILE_REFRESH" if job.replaces else "FORWARD"
+    line.label(text=job.settings.target, translate=False, icon=ICONS.get(job.state, anew))
+    if order.FATEZERO_OT_jump_to_strip.suits(job):
+        row.operator("fatezero.jump_to_strip", text="", icon="VIEWZOOM").job = job.id
+    for direction, icon in (("UP", "TRIA_UP"), ("DOWN", "TRIA_DOWN")):
+        if order.neighbour(job, direction):
+            move = row.operator("fatezero.move_job", text="", icon=icon)
+            move.job, move.direction = job.id, direction
     if job.under_way:
         draw_progress(column, row, job, session)
     else:
@@ -88,3 +140,6 @@ def progress_text(job: Job, session: jobs.Session) -> str:
 def _time(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02}"
+
+
+CLASSES = (FATEZERO_PT_queue,)

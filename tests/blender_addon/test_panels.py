@@ -57,6 +57,8 @@ def drawn(addon, project):
         context = SimpleNamespace(scene=project.scene, region=SimpleNamespace(width=300))
         shown: list[str] = []
         for panel in addon.panels.CLASSES:
+            if not issubclass(panel, bpy.types.Panel):
+                continue
             if not hasattr(panel, "poll") or panel.poll(context):
                 shown.append(panel.bl_label)
                 panel.draw(SimpleNamespace(layout=Layout(shown)), context)

@@ -1,0 +1,120 @@
+"""Whether a strip still shows what it showed: told from its files' dates and its settings, without rendering it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import bpy
+
+from . import compat, strips
+from .strips import Source
+
+TELLABLE = {
+    "MOVIE", "IMAGE", "COLOR", "TEXT", "CROSS", "ADD", "SUBTRACT", "ALPHA_OVER", "ALPHA_UNDER", "GAMMA_CROSS",
+    "MULTIPLY", "OVER_DROP", "WIPE", "GLOW", "TRANSFORM", "SPEED", "GAUSSIAN_BLUR", "COLORMIX", "META",
+}  # fmt: skip
+"""Types of strips that show nothing but their files and their own settings. What a scene, a clip, a mask or a strip
+that looks at others shows may change anywhere in the file."""
+PLACE = {
+    "rna_type", "name", "select", "select_left_handle", "select_right_handle", "channel", "lock", "mute", "color_tag",
+    "show_expanded", "show_retiming_keys", "is_active", "is_valid", "frame_start", "frame_final_start",
+    "frame_final_end", "frame_final_duration", "content_start", "content_end", "left_handle", "right_handle",
+    "use_proxy", "override_cache_settings", "use_cache_raw", "use_cache_preprocessed", "use_cache_composite",
+    "enable", "start", "end", "alpha_mode_override", "show_waveform", "volume", "pan", "is_hidden",
+}  # fmt: skip
+"""Properties that say where a strip lies and how Blender shows it to the user, not what is in its picture."""
+OWNED = {"transform", "crop", "modifiers", "elements", "retiming_keys", "colorspace_settings", "stereo_3d_format"}
+"""What belongs to a strip, and is looked into."""
+
+
+def of(scene: bpy.types.Scene, strip, source: Source) -> str:
+    """A few characters that stay as they are while the part of the strip that `source` names shows the same; empty
+    where that cannot be told.
+
+    The same strip moved, or in another channel, has the same. Files count by path, size and time.
+    """
+    looks: list = []
+    if not _tell(strip, strip, looks, compat.left_handle(strip)):
+        return ""
+    looks.append(_curves(scene, strip))
+    view = scene.sequencer_colorspace_settings.name
+    looks.append([source.size, source.trim, source.count, source.step, source.percent, source.box, source.fps, view])
+    return hashlib.sha256(json.dumps(looks, default=str, sort_keys=True).encode()).hexdigest()
+
+
+def now(source: Source) -> str:
+    """The same for a part of a strip that is looked for by its name; empty where it is gone."""
+    scene = bpy.data.scenes.get(source.scene)
+    strip = scene and strips.named(scene, source.name)
+    return of(scene, strip, source) if strip else ""
+
+
+def _tell(strip, top, looks: list, zero: float) -> bool:
+    """Add to `looks` what the strip looks like, times counted from `zero`; False where that cannot be told."""
+    if strip.type not in TELLABLE or any(_uses_others(modifier) for modifier in strip.modifiers):
+        return False
+    looks.append(_values(strip))
+    looks.append(compat.content_start(strip) - zero)
+    if strip != top:
+        looks.append([compat.left_handle(strip) - zero, compat.right_handle(strip) - zero, strip.channel, strip.mute])
+    for path in () if strip.type == "META" else strips.media(strip):
+        try:
+            found = path.stat()
+            looks.append([str(path), found.st_size, found.st_mtime_ns])
+        except OSError:
+            looks.append([str(path), "missing"])
+    shown = (
+        list(compat.strips(strip))
+        if strip.type == "META"
+        else [getattr(strip, name) for name in ("input_1", "input_2") if getattr(strip, name, None) is not None]
+    )
+    return all(_tell(other, top, looks, zero) for other in shown if other.type != "SOUND")
+
+
+def _uses_others(modifier) -> bool:
+    return modifier.type == "MASK" or modifier.input_mask_id is not None or modifier.input_mask_strip is not None
+
+
+def _values(item) -> dict:
+    """The plain properties of an RNA value and of what it owns."""
+    found = {}
+    for name, kind in _names(type(item).bl_rna):
+        value = getattr(item, name)
+        if kind == "POINTER":
+            found[name] = _values(value) if value else None
+        elif kind == "COLLECTION":
+            found[name] = [_values(part) for part in value]
+        elif kind == "ARRAY":
+            found[name] = [tuple(part) if hasattr(part, "__len__") else part for part in value]
+        else:
+            found[name] = sorted(value) if isinstance(value, set) else value
+    return found
+
+
+_known: dict[str, list[tuple[str, str]]] = {}
+
+
+def _names(kind: bpy.types.Struct) -> list[tuple[str, str]]:
+    """Names and kinds of the properties of a type that count, found out once."""
+    if kind.identifier not in _known:
+        _known[kind.identifier] = [
+            (prop.identifier, "ARRAY" if getattr(prop, "is_array", False) else prop.type)
+            for prop in kind.properties
+            if prop.identifier not in PLACE and (prop.type not in ("POINTER", "COLLECTION") or prop.identifier in OWNED)
+        ]
+    return _known[kind.identifier]
+
+
+def _curves(scene: bpy.types.Scene, strip) -> list:
+    """What animates the strip, times counted from its first frame."""
+    path, zero = f'["{bpy.utils.escape_identifier(strip.name)}"]', compat.left_handle(strip)
+    return [
+        [
+            curve.data_path.partition(path)[2],
+            curve.array_index,
+            [(point.co[0] - zero, point.co[1], point.interpolation) for point in curve.keyframe_points],
+        ]
+        for curve in compat.fcurves(scene)
+        if path in curve.data_path
+    ]
