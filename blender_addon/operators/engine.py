@@ -1,13 +1,10 @@
-"""Starting, stopping, installing and reaching the engine."""
+"""Starting, stopping and reaching the engine."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import bpy
-from bpy.app.translations import pgettext_iface as iface_
 
-from .. import chosen, folders, installer, jobs, trial
+from .. import chosen, jobs, trial
 from ..places import Remote
 from ..protocol.errors import ProtocolError
 from ..trouble import Trouble, as_is
@@ -47,46 +44,6 @@ class FATEZERO_OT_stop_engine(bpy.types.Operator):
     def execute(self, _context) -> set[str]:
         jobs.session.stop_engine()
         jobs.redraw()
-        return {"FINISHED"}
-
-
-class FATEZERO_OT_install_engine(bpy.types.Operator):
-    """Download the engine's parts and install them in the add-on's own folder"""
-
-    bl_idname = "fatezero.install_engine"
-    bl_label = "Install Engine"
-
-    @classmethod
-    def poll(cls, _context) -> bool:
-        if installer.current and installer.current.running:
-            cls.poll_message_set("The engine is being installed")
-            return False
-        return True
-
-    def invoke(self, context, event) -> set[str]:
-        if not bpy.app.online_access:
-            return self.execute(context)
-        download, disk = installer.sizes()
-        message = iface_("This downloads about {download:g} GB and takes about {disk:g} GB on disk in {folder}.")
-        return context.window_manager.invoke_confirm(
-            self,
-            event,
-            title=iface_("Install Engine"),
-            message=message.format(download=download, disk=disk, folder=folders.venv_folder()),
-            confirm_text=iface_("Install"),
-        )
-
-    def execute(self, _context) -> set[str]:
-        if not bpy.app.online_access:
-            trouble = Trouble(
-                "Blender's online access is off, and the engine has to be downloaded.",
-                "Turn on Allow Online Access in the preferences (System, Network).",
-            )
-            return refuse(self, trouble)
-        jobs.session.stop_engine()
-        jobs.session.trouble = None
-        installer.start(Path(__file__).parents[1], folders.venv_folder())
-        jobs.watch()
         return {"FINISHED"}
 
 
@@ -141,7 +98,6 @@ class FATEZERO_OT_copy_key(bpy.types.Operator):
 CLASSES = (
     FATEZERO_OT_start_engine,
     FATEZERO_OT_stop_engine,
-    FATEZERO_OT_install_engine,
     FATEZERO_OT_test_connection,
     FATEZERO_OT_copy_key,
 )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import bpy
 from bpy.app.translations import pgettext_iface as iface_
 
-from .. import chosen, installer, jobs
+from .. import chosen, folders, installer, jobs
+from ..engine_process import LOG_NAME
+from ..operators.install import installing
 from ..places import Remote
 from .base import Sidebar
-from .text import draw_text, draw_trouble
+from .installation import draw_outdated, draw_progress
+from .text import draw_trouble
 
 
 class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
@@ -16,9 +19,8 @@ class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
 
     def draw(self, context) -> None:
         session, layout = jobs.session, self.layout
-        if installer.current and installer.current.running:
-            layout.progress(factor=installer.current.fraction, text=iface_("Installing"))
-            draw_text(layout.column(), [installer.current.line], context.region.width, translate=False)
+        if installing():
+            draw_progress(layout)
             return
         remote = isinstance(chosen.place(), Remote)
         if session.engine == "off":
@@ -42,8 +44,25 @@ class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
                 layout.operator("fatezero.stop_engine", text="Disconnect", icon="UNLINKED")
             else:
                 layout.operator("fatezero.stop_engine", icon="QUIT")
+        if not remote:
+            draw_outdated(layout.column(), context.region.width)
         if installer.current and installer.current.trouble:
             draw_trouble(layout, installer.current.trouble, context.region.width)
+
+
+def draw_running(layout, preferences) -> None:
+    """How the engine on this computer is run, in the preferences."""
+    column = layout.column(heading="Running")
+    column.prop(preferences, "engine_python", placeholder=str(chosen.engine_python() or ""))
+    column.prop(preferences, "when_closed")
+    row = layout.row()
+    if jobs.session.engine == "off":
+        row.operator("fatezero.start_engine", icon="PLAY")
+    else:
+        row.operator("fatezero.stop_engine", icon="QUIT")
+    log = folders.home_folder() / LOG_NAME
+    if log.is_file():
+        row.operator("wm.path_open", text="Engine's Log", icon="TEXT").filepath = str(log)
 
 
 CLASSES = (FATEZERO_PT_engine,)
