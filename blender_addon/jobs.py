@@ -307,11 +307,16 @@ class Session:
 
 session = Session()
 
+listeners: list[Callable[[], None]] = []
+"""Called by the timer when something about the jobs or the engine has changed."""
+
 
 def tick() -> float | None:
     """The add-on's one timer: seconds until it wants to run again, None when there is nothing to watch."""
     if session.tick():
         redraw()
+        for listener in listeners:
+            listener()
     if (installer.current and installer.current.running) or (trial.current and trial.current.running):
         redraw()
         return BUSY

@@ -6,7 +6,7 @@ import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
 from bpy.props import EnumProperty, StringProperty
 
-from . import chosen, installer, jobs, trial
+from . import chosen, installer, jobs, keymaps, trial
 from .panels import engine, installation
 from .panels.text import draw_text, draw_trouble
 from .protocol.errors import ProtocolError
@@ -86,6 +86,8 @@ class FATEZERO_AP_preferences(bpy.types.AddonPreferences):
         else:
             installation.draw(layout, self, context.region.width)
             engine.draw_running(layout, self)
+        column = layout.column(heading="Keys")
+        keymaps.draw(column)
 
 
 def _draw_remote(layout, preferences, width: float) -> None:

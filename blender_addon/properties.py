@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import bpy
-from bpy.props import EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
 from . import chosen, folders, jobs
 from .places import Remote
@@ -28,11 +28,13 @@ _FIRST = Preset.of("attribute", BUILTIN_MODEL)
 
 def _take_preset(settings: FATEZERO_PG_settings, _context) -> None:
     """Set what the preset sets for the chosen model; the rest stays as the user has it."""
-    preset = Preset.of(settings.preset, BUILTIN_MODEL if settings.model == "BUILTIN" else settings.model)
-    settings.guidance = preset.values["guidance"]
-    settings.cross_end = preset.values["cross_window"].end
-    settings.self_end = preset.values["self_window"].end
-    settings.new_word_strength = preset.weight
+    values = settings.preset_values()
+    for name in ("guidance", "cross_end", "self_end", "new_word_strength"):
+        setattr(settings, name, values[name])
+
+
+def _alike(mine: object, presets: object) -> bool:
+    return round(mine, 4) == round(presets, 4) if isinstance(presets, float) else mine == presets
 
 
 def _model_names(_settings, _context, _typed: str) -> list[str]:
@@ -133,6 +135,13 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         default=_DEFAULTS.blend_threshold,
         options=set(),
     )
+    keep_background: BoolProperty(
+        name="Keep Background",
+        description="Take the source's own pixels, at full resolution and with soft edges, wherever the picture is far "
+        "from the blend words: what shall not change stays exactly as it was. Needs blend words",
+        default=_DEFAULTS.keep_background,
+        options=set(),
+    )
     model: EnumProperty(
         name="Model",
         description="The model that makes the edit",
@@ -157,6 +166,38 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         options=set(),
     )
 
+    def preset_values(self) -> dict[str, object]:
+        """What every setting is where the user leaves it to the preset."""
+        preset = Preset.of(self.preset, BUILTIN_MODEL if self.model == "BUILTIN" else self.model)
+        return {
+            "steps": _DEFAULTS.steps,
+            "guidance": preset.values["guidance"],
+            "cross_end": preset.values["cross_window"].end,
+            "self_end": preset.values["self_window"].end,
+            "new_word_strength": preset.weight,
+            "blend_source": "",
+            "blend_target": "",
+            "blend_threshold": _DEFAULTS.blend_threshold,
+            "keep_background": _DEFAULTS.keep_background,
+        }
+
+    def changed_settings(self) -> set[str]:
+        """Names of the settings that are not as the preset has them."""
+        return {name for name, value in self.preset_values().items() if not _alike(getattr(self, name), value)}
+
+    def blend_words(self, role: str) -> list[str]:
+        """The words of the prompt `role` (`source` or `target`) whose place may change: the user's, or the preset's."""
+        named = getattr(self, f"blend_{role}").replace(",", " ").split()
+        return named or self.preset_words()[role == "target"]
+
+    def as_reconstruction(self) -> EditSettings:
+        """The settings of an edit that changes nothing, with the user's model and steps; `Trouble` as `as_edit`."""
+        source = self.source.strip()
+        try:
+            return apply_preset("reconstruct", source, source, steps=self.steps, model=self._model())
+        except SettingsError as error:
+            raise as_is(str(error)) from error
+
     def as_edit(self, **more) -> EditSettings:
         """The settings in the engine's words, `more` of them on top; `Trouble` for the first that cannot be used."""
         changes = {
@@ -165,6 +206,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
             "cross_window": Window(0.0, round(self.cross_end, 4)),
             "self_window": Window(0.0, round(self.self_end, 4)),
             "blend_threshold": round(self.blend_threshold, 4),
+            "keep_background": self.keep_background,
             "model": self._model(),
         }
         if self.preset != "reconstruct":

@@ -6,13 +6,27 @@ import atexit
 
 import bpy
 
-from . import documents, folders, installer, jobs, operators, panels, preferences, properties
+from . import (
+    documents,
+    folders,
+    installer,
+    jobs,
+    keymaps,
+    menus,
+    notices,
+    operators,
+    panels,
+    preferences,
+    properties,
+    translations,
+)
 
 CLASSES = (
     properties.FATEZERO_PG_settings,
     preferences.FATEZERO_AP_preferences,
     *operators.CLASSES,
     *panels.CLASSES,
+    *notices.CLASSES,
 )
 
 
@@ -22,6 +36,10 @@ def register() -> None:
     properties.register()
     documents.register()
     jobs.register()
+    notices.register()
+    menus.register()
+    keymaps.register()
+    translations.register()
     folders.remove_leftovers()
     atexit.register(_end)  # `bpy` as a module ends without disabling its add-ons
 
@@ -29,6 +47,10 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(_end)
     _end()
+    translations.unregister()
+    keymaps.unregister()
+    menus.unregister()
+    notices.unregister()
     jobs.unregister()
     documents.unregister()
     properties.unregister()
