@@ -13,12 +13,8 @@ from collections.abc import Iterator
 class Child:
     """One, running from the moment it is made; its errors come among its output."""
 
-    def __init__(self, command: list, environment: dict[str, str] | None = None):
-        """Start `command`, in a Python of its own: Blender's settings for Python are not handed on.
-
-        `OSError` where it cannot be started.
-        """
-        kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    def __init__(self, command: list, environment: dict[str, str]):
+        """Start `command`; `OSError` where it cannot be started."""
         self._process = subprocess.Popen(
             [str(part) for part in command],
             stdin=subprocess.DEVNULL,
@@ -26,7 +22,7 @@ class Child:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            env=kept | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"} | (environment or {}),
+            env=environment | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             start_new_session=sys.platform != "win32",
         )

@@ -19,6 +19,14 @@ class EngineChanged:
 
 
 @dataclass(frozen=True)
+class EngineHolds:
+    """The engine's worker holds so many bytes, of the computer's memory and of the device's own."""
+
+    memory: int
+    device_memory: int
+
+
+@dataclass(frozen=True)
 class Sending:
     """So many of the job's frames are sent."""
 
@@ -91,10 +99,22 @@ class Told:
 
 @dataclass(frozen=True)
 class Refused:
-    """Something that was asked for the job is not done; the job stays as it is."""
+    """Something that was asked for the job, or for no job where that has no id, is not done; it stays as it is."""
 
     job_id: str
     trouble: Trouble
 
 
-Event = EngineChanged | Sending | Sent | JobChanged | Fetching | Arrived | NotFetched | JobLost | Told | Refused
+Event = (
+    EngineChanged
+    | EngineHolds
+    | Sending
+    | Sent
+    | JobChanged
+    | Fetching
+    | Arrived
+    | NotFetched
+    | JobLost
+    | Told
+    | Refused
+)

@@ -165,7 +165,11 @@ class Installer:
         if self.cancelled:
             raise _was_cancelled()
         begin, lines = self.fraction, 0
-        self._child = Child(command)
+        # Blender's own settings for Python must not reach the engine's.
+        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+        self._child = Child(command, environment)
+        if self.cancelled:  # while it was being started
+            self._child.end()
         with open(self.log, "a", encoding="utf-8") as log:
             for line in self._child.lines():
                 if self._note_progress(line):

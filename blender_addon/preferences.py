@@ -6,8 +6,9 @@ import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
 from bpy.props import EnumProperty, StringProperty
 
+from . import checkpoints as known_checkpoints
 from . import chosen, installer, jobs, keymaps, trial
-from .panels import engine, installation
+from .panels import checkpoints, engine, installation
 from .panels.text import draw_text, draw_trouble
 from .protocol.errors import ProtocolError
 from .trouble import as_is
@@ -22,6 +23,7 @@ _HERE = [item for item in _DEVICES if item[0] in installer.DEVICES]
 
 def _changed(_preferences, _context) -> None:
     trial.current = None  # what was found out about the engine before tells nothing now
+    known_checkpoints.forget()
     jobs.session.use_place()
 
 
@@ -76,16 +78,29 @@ class FATEZERO_AP_preferences(bpy.types.AddonPreferences):
         update=_changed,
     )
 
+    hub_repository: StringProperty(
+        name="From the Hub",
+        description="A Stable Diffusion 1.x or 2.x checkpoint of the Hugging Face hub, as OWNER/NAME",
+    )
+    hub_revision: StringProperty(
+        name="Revision",
+        description="A commit, branch or tag; whichever it is, the very commit that was looked up is fetched. "
+        "Empty: main",
+    )
+
     def draw(self, context) -> None:
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
         layout.row().prop(self, "engine", expand=True)
+        width = context.region.width
         if self.engine == "REMOTE":
-            _draw_remote(layout, self, context.region.width)
+            _draw_remote(layout, self, width)
+            checkpoints.draw_names(layout, width)
         else:
-            installation.draw(layout, self, context.region.width)
+            installation.draw(layout, self, width)
             engine.draw_running(layout, self)
+            checkpoints.draw(layout, self, width)
         column = layout.column(heading="Keys")
         keymaps.draw(column)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
-from . import chosen, folders, jobs
-from .places import Remote
+from . import checkpoints, chosen, folders, jobs
+from .places import Local, Remote
 from .protocol import models
 from .protocol.settings import (
     BUILTIN_MODEL,
@@ -38,7 +38,9 @@ def _alike(mine: object, presets: object) -> bool:
 
 
 def _model_names(_settings, _context, _typed: str) -> list[str]:
-    """The names of the models that the connected engine has."""
+    """The names of the models that the engine has: a local one's are known without it."""
+    if isinstance(chosen.place(), Local):
+        return checkpoints.names(folders.home_folder())
     session = jobs.session
     return session.welcome.models if session.engine == "ready" else []
 
@@ -148,7 +150,7 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         items=[
             ("BUILTIN", "Built-in", "The small model that the engine brings with it"),
             ("FOLDER", "Folder", "A Stable Diffusion 1.x checkpoint in a folder (diffusers layout) on this computer"),
-            ("NAMED", "Name", "A model that the engine has under a name, such as those of another computer's engine"),
+            ("NAMED", "Checkpoint", "One of the engine's checkpoints, by its name; the preferences add and fetch them"),
         ],
         update=_take_preset,
         options=set(),
@@ -160,8 +162,8 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
         options=set(),
     )
     model_name: StringProperty(
-        name="Name",
-        description="The model's name; those that the engine has are offered once it is connected",
+        name="Checkpoint",
+        description="The checkpoint's name; those that the engine has are offered, a remote one's once it is connected",
         search=_model_names,
         options=set(),
     )
@@ -249,13 +251,13 @@ class FATEZERO_PG_settings(bpy.types.PropertyGroup):
             ) from error  # fmt: skip
 
     def _named_model(self) -> str:
-        name, session = self.model_name.strip(), jobs.session
+        name, there = self.model_name.strip(), _model_names(self, None, "")
         if not name:
             raise Trouble("No model is named.", "Choose one of the engine's models, or the built-in one.")
-        if session.engine == "ready" and name not in session.welcome.models:
+        if there and name not in there:
             raise Trouble(
                 "The engine has no model '{name}'.", "Choose one of these: {models}.",
-                name=name, models=", ".join(session.welcome.models),
+                name=name, models=", ".join(there),
             )  # fmt: skip
         return name
 

@@ -7,6 +7,7 @@ import atexit
 import bpy
 
 from . import (
+    checkpoints,
     documents,
     folders,
     installer,
@@ -60,5 +61,6 @@ def unregister() -> None:
 
 def _end() -> None:
     jobs.session.close()
-    if installer.current:
-        installer.current.stop()
+    for kind in (installer, checkpoints):
+        if kind.current:
+            kind.current.stop()

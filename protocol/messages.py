@@ -111,7 +111,12 @@ class Ping(Message):
 
 
 class Pong(Message):
-    """Answer to `Ping`."""
+    """Answer to `Ping`: what the engine's worker holds, in bytes, as it was a moment ago."""
+
+    memory: Count = 0
+    """Of the computer's memory."""
+    device_memory: Count = 0
+    """Of the device's own, where it has some; counted when the last job had ended."""
 
 
 class Submit(Message):
@@ -226,7 +231,7 @@ class WhenAlone(Message):
 
 
 class Noted(Message):
-    """Answer to `Forget` and `WhenAlone`."""
+    """Answer to `Forget`, `WhenAlone` and `Rest`."""
 
 
 class Read(Message):
@@ -258,10 +263,15 @@ class Event(Message):
     status: JobStatus
 
 
+class Rest(Message):
+    """Free all memory that the worker holds, until the next job; answered with `Noted`. Refused with `busy` while a job
+    runs."""
+
+
 AnyMessage = (
     Hello | Welcome | Refusal | Ping | Pong | Submit | Wanted | Upload | Stored | Query | Job | QueryAll | Jobs
     | Cancel | Pause | Resume | Retry | Move | Taken | Forget | WhenAlone | Noted | Read | Piece | Shutdown | Stopping
-    | Event
+    | Event | Rest
 )  # fmt: skip
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode

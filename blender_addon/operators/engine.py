@@ -47,6 +47,27 @@ class FATEZERO_OT_stop_engine(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class FATEZERO_OT_free_memory(bpy.types.Operator):
+    """Have the engine drop its model and free the memory that it holds, on the GPU too; the next edit loads it again"""
+
+    bl_idname = "fatezero.free_memory"
+    bl_label = "Free Memory Now"
+
+    @classmethod
+    def poll(cls, _context) -> bool:
+        if jobs.session.engine != "ready":
+            return False
+        if any(job.state == "running" and jobs.session.has(job) for job in jobs.session.jobs):
+            cls.poll_message_set("An edit is running: pause or cancel it first")
+            return False
+        return True
+
+    def execute(self, _context) -> set[str]:
+        jobs.session.free_memory()
+        jobs.watch()
+        return {"FINISHED"}
+
+
 class FATEZERO_OT_test_connection(bpy.types.Operator):
     """Find out whether the engine on the other computer can be reached, and what is in the way if not"""
 
@@ -98,6 +119,7 @@ class FATEZERO_OT_copy_key(bpy.types.Operator):
 CLASSES = (
     FATEZERO_OT_start_engine,
     FATEZERO_OT_stop_engine,
+    FATEZERO_OT_free_memory,
     FATEZERO_OT_test_connection,
     FATEZERO_OT_copy_key,
 )

@@ -37,6 +37,7 @@ class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
             if session.engine == "ready":
                 label = iface_("Ready, version {version}").format(version=session.welcome.engine)
                 layout.label(text=label, icon="CHECKMARK", translate=False)
+                draw_memory(layout, session)
             else:
                 trying = "Connection lost, trying again" if session.engine == "lost" else "Starting"
                 layout.label(text=trying, icon="TIME")
@@ -48,6 +49,24 @@ class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
             draw_outdated(layout.column(), context.region.width)
         if installer.current and installer.current.trouble:
             draw_trouble(layout, installer.current.trouble, context.region.width)
+
+
+def draw_memory(layout, session: jobs.Session) -> None:
+    """What the engine computes on and the memory that it holds, with the way to free it."""
+    row = layout.row(align=True)
+    row.label(text=memory_text(session), icon="MEMORY", translate=False)
+    row.operator("fatezero.free_memory", text="", icon="X")
+
+
+def memory_text(session: jobs.Session) -> str:
+    """The device, and the memory that is held."""
+    device = session.welcome.device if session.welcome else "auto"
+    words = [iface_("Any device") if device == "auto" else device.upper()]
+    if session.holds and session.holds.memory:
+        words.append(iface_("{size:.1f} GB of memory").format(size=session.holds.memory / 1e9))
+    if session.holds and session.holds.device_memory:
+        words.append(iface_("{size:.1f} GB on the GPU").format(size=session.holds.device_memory / 1e9))
+    return ", ".join(words)
 
 
 def draw_running(layout, preferences) -> None:
