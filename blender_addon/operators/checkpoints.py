@@ -58,8 +58,7 @@ class FATEZERO_OT_list_checkpoints(_Begins, bpy.types.Operator):
 
 
 class FATEZERO_OT_add_checkpoint(_Begins, bpy.types.Operator):
-    """Add a Stable Diffusion 1.x or 2.x checkpoint: a .safetensors or .ckpt file, or a folder in diffusers layout (open
-    the folder, and choose no file)"""
+    """Add a Stable Diffusion checkpoint: a .safetensors or .ckpt file, or the folder that is open (diffusers layout)"""
 
     bl_idname = "fatezero.add_checkpoint"
     bl_label = "Add Checkpoint"

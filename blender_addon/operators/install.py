@@ -52,8 +52,7 @@ class _Installs:
 
 
 class FATEZERO_OT_install_engine(_Installs, bpy.types.Operator):
-    """Download the engine's parts and install them in the add-on's own folder; what an earlier try has downloaded is
-    used again"""
+    """Download the engine and install it in the add-on's own folder; what an earlier try has downloaded is used"""
 
     bl_idname = "fatezero.install_engine"
     bl_label = "Install Engine"

@@ -87,8 +87,7 @@ class FATEZERO_OT_blend_word(bpy.types.Operator):
 
 
 class FATEZERO_OT_test_reconstruction(bpy.types.Operator):
-    """Have the selected strip made again without any change: what is lost then, no edit can keep. The result says how
-    well the model knows the clip"""
+    """Have the strip made again without any change: what is lost then, no edit can keep"""
 
     bl_idname = "fatezero.test_reconstruction"
     bl_label = "Test Reconstruction"

@@ -42,6 +42,7 @@ def _draw_chips(column, role: str, marked: list[words.Word], blended: list[str],
             row.alignment = "LEFT"
         used += wide
         chip = row.row(align=True)
+        chip.alignment = "LEFT"
         chip.alert = word.state == "cut"
         button = chip.operator(
             "fatezero.blend_word",

@@ -6,8 +6,8 @@ import bpy
 
 from . import de
 
-LOCALES = {"de": de.WORDS, "de_DE": de.WORDS}
-"""Blender's names of a language: with its country until 4.5, without it since."""
+LOCALES = {"de_DE": de.WORDS}
+"""By Blender's names of them."""
 _CONTEXTS = ("*", bpy.app.translations.contexts.operator_default)
 """Buttons of operators are looked up under a context of their own."""
 
