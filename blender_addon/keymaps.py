@@ -54,6 +54,7 @@ def unregister() -> None:
 
 def draw(layout) -> None:
     """The keys, in the preferences: each with its switch and what is pressed, as the user has set it."""
+    layout.use_property_split = False
     users = bpy.context.window_manager.keyconfigs.user
     for key, _, _ in _registered:
         theirs = users.keymaps.get(key.keymap) if users else None
@@ -63,8 +64,9 @@ def draw(layout) -> None:
         row = layout.row()
         row.context_pointer_set("keymap", theirs)
         row.prop(item, "active", text="", emboss=False)
-        row.label(text=item.name)
-        row.prop(item, "type", text="", full_event=True)
+        split = row.split(factor=0.6)
+        split.label(text=item.name)
+        split.prop(item, "type", text="", full_event=True)
 
 
 def _is(item: bpy.types.KeyMapItem, key: Key) -> bool:

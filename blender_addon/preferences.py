@@ -9,7 +9,7 @@ from bpy.props import EnumProperty, StringProperty
 from . import checkpoints as known_checkpoints
 from . import chosen, installer, jobs, keymaps, trial
 from .panels import checkpoints, engine, installation
-from .panels.text import draw_text, draw_trouble
+from .panels.text import draw_part, draw_text, draw_trouble
 from .protocol.errors import ProtocolError
 from .trouble import as_is
 
@@ -101,8 +101,7 @@ class FATEZERO_AP_preferences(bpy.types.AddonPreferences):
             installation.draw(layout, self, width)
             engine.draw_running(layout, self)
             checkpoints.draw(layout, self, width)
-        column = layout.column(heading="Keys")
-        keymaps.draw(column)
+        keymaps.draw(draw_part(layout, "Keyboard"))
 
 
 def _draw_remote(layout, preferences, width: float) -> None:

@@ -68,7 +68,7 @@ class Connection:
         return answer.memory, answer.device_memory
 
     def rest(self) -> None:
-        """Have the engine free all memory that its worker holds; refused with `busy` while a job runs."""
+        """Have the engine free all memory that its worker holds; refused with `at-work` while a job runs."""
         self._ask(messages.Rest(), messages.Noted)
 
     def submit(

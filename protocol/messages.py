@@ -264,8 +264,8 @@ class Event(Message):
 
 
 class Rest(Message):
-    """Free all memory that the worker holds, until the next job; answered with `Noted`. Refused with `busy` while a job
-    runs."""
+    """Free all memory that the worker holds, until the next job; answered with `Noted`. Refused with `at-work` while
+    a job runs."""
 
 
 AnyMessage = (

@@ -8,12 +8,12 @@ from bpy.app.translations import pgettext_rpt as rpt_
 
 from .. import checkpoints, chosen, jobs
 from ..operators.checkpoints import at_work, begin
-from .text import draw_text, draw_trouble
+from .text import draw_part, draw_text, draw_trouble
 
 
 def draw(layout, preferences, width: float) -> None:
     """Those of the engine on this computer, and how to have more."""
-    column = layout.column(heading="Checkpoints")
+    layout = column = draw_part(layout, "Checkpoints")
     if chosen.engine_python() is None:
         column.label(text="Install the engine first", icon="INFO")
         return
@@ -43,8 +43,8 @@ def draw_names(layout, width: float) -> None:
     """Those of a remote engine; whoever runs it adds and removes them."""
     session = jobs.session
     if session.engine == "ready" and session.welcome:
-        column = layout.column(heading="Checkpoints")
-        draw_text(column, [", ".join(session.welcome.models)], width * 0.6, translate=False)
+        column = draw_part(layout, "Checkpoints")
+        draw_text(column.column(), [", ".join(session.welcome.models)], width, translate=False)
 
 
 def _draw_one(column, checkpoint: checkpoints.Checkpoint) -> None:

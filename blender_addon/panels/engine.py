@@ -11,7 +11,7 @@ from ..operators.install import installing
 from ..places import Remote
 from .base import Sidebar
 from .installation import draw_outdated, draw_progress
-from .text import draw_trouble
+from .text import draw_part, draw_trouble
 
 
 class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
@@ -71,10 +71,12 @@ def memory_text(session: jobs.Session) -> str:
 
 def draw_running(layout, preferences) -> None:
     """How the engine on this computer is run, in the preferences."""
-    column = layout.column(heading="Running")
+    column = draw_part(layout, "Running")
     column.prop(preferences, "engine_python", placeholder=str(chosen.engine_python() or ""))
     column.prop(preferences, "when_closed")
-    row = layout.row()
+    if jobs.session.engine == "ready":
+        draw_memory(column, jobs.session)
+    row = column.row()
     if jobs.session.engine == "off":
         row.operator("fatezero.start_engine", icon="PLAY")
     else:

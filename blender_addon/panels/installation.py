@@ -6,14 +6,14 @@ from bpy.app.translations import pgettext_iface as iface_
 
 from .. import chosen, folders, installed, installer
 from ..operators.install import EXTENSION, installing
-from .text import draw_text, draw_trouble
+from .text import draw_part, draw_text, draw_trouble
 
 
 def draw(layout, preferences, width: float) -> None:
     """Everything about it: what is installed, what could be, and how that goes."""
     target = folders.venv_folder()
-    column = layout.column(heading="Installation")
-    draw_state(column, width)
+    layout = draw_part(layout, "Installation")
+    draw_state(layout, width)
     if installing():
         draw_progress(layout)
         return

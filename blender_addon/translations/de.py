@@ -286,7 +286,7 @@ WORDS = {
     "Revision": "Revision",
     "A commit, branch or tag; whichever it is, the very commit that was looked up is fetched. Empty: main": "Ein Commit, Branch oder Tag; geholt wird in jedem Fall genau der nachgesehene Commit. Leer: main",
     "This Computer's Key": "Schlüssel dieses Rechners",
-    "Keys": "Tasten",
+    "Keyboard": "Tastatur",
     "This Computer": "Dieser Rechner",
     "An engine on this computer, started when it is needed": "Eine Engine auf diesem Rechner, gestartet, wenn sie gebraucht wird",
     "Remote": "Entfernt",

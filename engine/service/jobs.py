@@ -237,7 +237,7 @@ class Jobs:
     def rest(self) -> None:
         """End the worker, which frees all that it holds; the next job starts another. Refused while a job runs."""
         if self._run:
-            raise ProtocolError("busy", "The engine is at work on a job.", "Pause or cancel it first.")
+            raise ProtocolError("at-work", "The engine is at work on a job.", "Pause or cancel it first.")
         if self._worker:
             self._worker.end()
         self._worker, self._device_memory = None, 0

@@ -396,11 +396,11 @@ def test_memory_is_told_and_freed(connection, settings, clip):
 
 
 def test_memory_is_not_freed_under_a_job(connection, settings, clip):
-    connection.submit("long", settings(steps=500), clip(2, seed=1031))
-    wait_until(lambda: connection.status("long").state == "running", "the job")
+    connection.submit("memory-long", settings(steps=500), clip(2, seed=1031))
+    wait_until(lambda: connection.status("memory-long").state == "running", "the job")
     with pytest.raises(ProtocolError, match="The engine is at work on a job. Pause or cancel it first."):
         connection.rest()
-    connection.forget("long")
+    connection.forget("memory-long")
 
 
 def finished_memory(connection, settings, frames, job_id: str) -> int:
