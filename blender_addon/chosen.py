@@ -22,15 +22,15 @@ def place() -> Place:
     """The engine that edits from now on."""
     if instead is not None:
         return instead
-    preferences = _preferences()
-    if preferences.engine == "REMOTE":
-        return Remote(preferences.remote_address.strip(), preferences.remote_key.strip(), folders.key_file())
-    return Local(folders.home_folder(), engine_python(), preferences.when_closed)
+    chosen = preferences()
+    if chosen.engine == "REMOTE":
+        return Remote(chosen.remote_address.strip(), chosen.remote_key.strip(), folders.key_file())
+    return Local(folders.home_folder(), engine_python(), chosen.when_closed)
 
 
 def engine_python() -> Path | None:
     """The local engine's interpreter: the preference's, else the environment's, else our own; None if there is none."""
-    named = bpy.path.abspath(_preferences().engine_python) or os.environ.get("FATEZERO_ENGINE_PYTHON")
+    named = bpy.path.abspath(preferences().engine_python) or os.environ.get("FATEZERO_ENGINE_PYTHON")
     if named:
         return Path(named)
     own = venv_python(folders.venv_folder())
@@ -61,5 +61,6 @@ def own_key() -> str:
     return keys.shown(keys.load_or_make(folders.key_file()).public)
 
 
-def _preferences() -> bpy.types.AddonPreferences:
+def preferences() -> bpy.types.AddonPreferences:
+    """The add-on's."""
     return bpy.context.preferences.addons[__package__].preferences

@@ -21,6 +21,7 @@ from . import mask_files
 from .events import (
     Arrived,
     EngineChanged,
+    EngineHolds,
     Event,
     Fetching,
     JobChanged,
@@ -37,10 +38,10 @@ from .landing import Landing
 from .link import ABSENT, LOST, Link
 from .mask_files import About
 from .places import Local, Place
-from .protocol import files
+from .protocol import files, messages
 from .protocol.errors import ProtocolError
-from .protocol.messages import Task
 from .protocol.settings import EditSettings
+from .tasks import Cancelled, Task
 from .trouble import Trouble, as_is
 
 STATUS_EVERY = 1.0
@@ -63,20 +64,8 @@ class Order:
     settings: EditSettings
     frames: list[Path]
     fps: float
-    task: Task
+    task: messages.Task
     own_masks: list[Path]
-
-
-class _Cancelled(Exception):
-    """Raised within what is no longer wanted."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Something that a job needs the engine for; done as soon as there is a connection."""
-
-    job_id: str
-    do: Callable[[], None]
 
 
 class Client:
@@ -92,8 +81,8 @@ class Client:
         self._cancelled: set[str] = set()
         self._wanted = self._was_there = False
         self._tries, self._next_try = 0, 0.0
-        self._requests: deque[_Task] = deque()
-        self._transfers: deque[_Task] = deque()
+        self._requests: deque[Task] = deque()
+        self._transfers: deque[Task] = deque()
         self._unsent: set[str] = set()
         self._followed: set[str] = set()
         self._done: set[str] = set()
@@ -128,7 +117,7 @@ class Client:
 
     def fetch(self, job_id: str, landing: Landing, masks: About) -> None:
         """Bring a finished job's result here; of its masks, if it has any, comes a set."""
-        self._commands.put(partial(self._transfers.append, _Task(job_id, partial(self._fetch, job_id, landing, masks))))
+        self._commands.put(partial(self._transfers.append, Task(job_id, partial(self._fetch, job_id, landing, masks))))
 
     def cancel(self, job_id: str, landing: Landing | None) -> None:
         """End a job wherever it is, and remove what has arrived of it; `JobLost` follows, and at last `Told`."""
@@ -139,6 +128,10 @@ class Client:
         """Take over what has changed about the same engine's place: how it is started, and when it shall end."""
         self.link.place = place
         self._ask_for("", self.link.say_when_alone)
+
+    def rest(self) -> None:
+        """Have the engine free the memory that it holds; `EngineHolds` follows, or `Refused`."""
+        self._ask_for("", self.link.rest)
 
     def stop(self) -> None:
         """End the engine where it is a local one, else the connection; its jobs wait for the next `start`."""
@@ -172,7 +165,7 @@ class Client:
         self._go.release()
 
     def _ask_for(self, job_id: str, do: Callable[[], None]) -> None:
-        self._commands.put(partial(self._requests.append, _Task(job_id, do)))
+        self._commands.put(partial(self._requests.append, Task(job_id, do)))
 
     # From here on everything runs in the thread.
 
@@ -180,7 +173,7 @@ class Client:
         while not self._closing.is_set():
             try:
                 self._turn()
-            except _Cancelled:
+            except Cancelled:
                 pass  # a command says more
             except ProtocolError as error:
                 self._lost(error)
@@ -216,7 +209,7 @@ class Client:
     def _add_order(self, order: Order) -> None:
         self._want()
         self._unsent.add(order.job_id)
-        self._transfers.append(_Task(order.job_id, partial(self._submit, order)))
+        self._transfers.append(Task(order.job_id, partial(self._submit, order)))
 
     def _follow(self, job_id: str) -> None:
         self._want()
@@ -231,7 +224,7 @@ class Client:
             landing.discard()
         if not self.link.connection:
             self._lose(job_id, None)
-        self._requests.append(_Task(job_id, partial(self._forget, job_id)))
+        self._requests.append(Task(job_id, partial(self._forget, job_id)))
 
     def _stop(self) -> None:
         self.link.stop()
@@ -245,17 +238,17 @@ class Client:
             self.events.put(EngineChanged("starting"))
         self.link.connect(self._stop_if_unwanted)
         self._was_there = True
-        self._requests.appendleft(_Task("", self.link.say_when_alone))
+        self._requests.appendleft(Task("", self.link.say_when_alone))
         self._done.clear()
         self._next_status = 0.0
         self.events.put(EngineChanged("ready", self.link.welcome))
 
-    def _do(self, tasks: deque[_Task]) -> None:
+    def _do(self, tasks: deque[Task]) -> None:
         """Do the first task; it stays the first if the connection is lost."""
         task = tasks.popleft()
         try:
             task.do()
-        except _Cancelled:
+        except Cancelled:
             if task.job_id not in self._cancelled:
                 tasks.appendleft(task)
                 raise
@@ -334,6 +327,8 @@ class Client:
             for job_id in self._followed - self._done:
                 self._ask(job_id)
             self._next_status = time.monotonic() + STATUS_EVERY
+        if held := self.link.held():
+            self.events.put(EngineHolds(*held))
 
     def _ask(self, job_id: str) -> None:
         try:
@@ -364,7 +359,7 @@ class Client:
     def _stop_if_unwanted(self, job_id: str = "") -> None:
         self._stand_if_asked()
         if job_id in self._cancelled or self._stopping.is_set() or self._closing.is_set():
-            raise _Cancelled
+            raise Cancelled
 
     # What goes wrong.
 

@@ -9,6 +9,8 @@ import bpy
 
 _PATH_TEMPLATES = bpy.app.version >= (4, 5, 0)
 """Since 4.5 braces in an output path name variables."""
+PREVIEW_KEYMAP = "Preview" if bpy.app.version >= (4, 5, 0) else "SequencerPreview"
+"""What the keymap of the sequencer's preview is called."""
 
 
 def strips(container) -> bpy.types.bpy_prop_collection:

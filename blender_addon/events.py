@@ -19,6 +19,14 @@ class EngineChanged:
 
 
 @dataclass(frozen=True)
+class EngineHolds:
+    """The engine's worker holds so many bytes, of the computer's memory and of the device's own."""
+
+    memory: int
+    device_memory: int
+
+
+@dataclass(frozen=True)
 class Sending:
     """So many of the job's frames are sent."""
 
@@ -113,12 +121,23 @@ class Told:
 
 @dataclass(frozen=True)
 class Refused:
-    """Something that was asked for the job is not done; the job stays as it is."""
+    """Something that was asked for the job, or for no job where that has no id, is not done; it stays as it is."""
 
     job_id: str
     trouble: Trouble
 
 
 Event = (
-    EngineChanged | Sending | Sent | JobChanged | Previewed | Fetching | Arrived | NotFetched | JobLost | Told | Refused
+    EngineChanged
+    | EngineHolds
+    | Sending
+    | Sent
+    | JobChanged
+    | Previewed
+    | Fetching
+    | Arrived
+    | NotFetched
+    | JobLost
+    | Told
+    | Refused
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import bpy
 from bpy.app.handlers import persistent
 
-from . import chosen, documents, events, finished, folders, installer, strips, thumbnails, trial
+from . import checkpoints, chosen, documents, events, finished, folders, installer, strips, thumbnails, trial
 from .client import Client
 from .engine_process import NOT_INSTALLED
 from .job import Job, OwnMasks, unexpected
@@ -39,6 +39,8 @@ class Session:
         self.engine = "off"
         """`off`, `starting`, `ready` or `lost`: the connection broke, and is tried again."""
         self.welcome: Welcome | None = None
+        self.holds: events.EngineHolds | None = None
+        """The memory that the engine holds, once it has said so."""
         self.trouble: Trouble | None = None
         """The last thing that went wrong, until the next try."""
         self._over: list[Job] = []
@@ -151,6 +153,11 @@ class Session:
             if job.state == "exporting":
                 job.end("cancelled")
         self.client.stop()
+
+    def free_memory(self) -> None:
+        """Have the engine free the memory that it holds; a job that runs keeps it from that."""
+        self.trouble = None
+        self.client.rest()
 
     def use_place(self) -> None:
         """Go by what the preferences say about the engine now."""
@@ -277,6 +284,12 @@ class Session:
             if isinstance(event, events.EngineChanged):
                 self._engine_changed(event)
                 continue
+            if isinstance(event, events.EngineHolds):
+                self.holds = event
+                continue
+            if isinstance(event, events.Refused) and not event.job_id:
+                self.trouble = event.trouble
+                continue
             for job in (*self.jobs, *self._over):
                 if job.id == event.job_id:
                     self._step(job, job.handle, event, self.client)
@@ -304,6 +317,8 @@ class Session:
 
     def _engine_changed(self, event: events.EngineChanged) -> None:
         self.engine, self.welcome = event.state, event.welcome or self.welcome
+        if event.state != "ready":
+            self.holds = None
         if event.state == "ready":
             self._look = True
         if event.state == "off" and event.trouble:
@@ -337,17 +352,33 @@ class Session:
 
 session = Session()
 
+_was_at_work = False
+
+listeners: list[Callable[[], None]] = []
+"""Called by the timer when something about the jobs or the engine has changed."""
+
 
 def tick() -> float | None:
     """The add-on's one timer: seconds until it wants to run again, None when there is nothing to watch."""
     if session.tick():
         redraw()
-    if (installer.current and installer.current.running) or (trial.current and trial.current.running):
-        redraw()
+        for listener in listeners:
+            listener()
+    if _background_work():
         return BUSY
     if session.busy or session.engine in ("starting", "lost"):
         return BUSY
     return IDLE if session.engine != "off" else None
+
+
+def _background_work() -> bool:
+    """Whether a thread beside the jobs is at work; what it shows is drawn anew while it is, and once after that."""
+    global _was_at_work
+    at_work = any(kind.current and kind.current.running for kind in (installer, trial, checkpoints))
+    if at_work or _was_at_work:
+        redraw()
+    _was_at_work = at_work
+    return at_work
 
 
 def watch() -> None:

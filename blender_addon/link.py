@@ -25,6 +25,9 @@ STOP_PATIENCE = 12.0
 HELD_OFF_PAUSE = 0.3
 """Seconds until an engine is started again that found another one in its home, which has no endpoint (yet, or still)."""
 
+HELD_EVERY = 4.0
+"""Seconds between two questions for the engine's memory."""
+
 ABSENT = {"no-engine", "connection-lost", "time-out", "too-many-connections"}
 """Errors of a connection that time may mend."""
 LOST = ABSENT | {"wrong-key", "not-allowed", "endpoint-damaged", "malformed", "version-mismatch"}
@@ -40,7 +43,7 @@ class Link:
         """The local engine, where this Blender has started it."""
         self.connection: Connection | None = None
         self.welcome: Welcome | None = None
-        self._since = 0.0
+        self._since = self._next_held = 0.0
         self._stale: Endpoint | None = None
 
     @property
@@ -73,6 +76,18 @@ class Link:
         """Tell a local engine what shall become of it without us."""
         if isinstance(self.place, Local):
             self.connection.when_alone(self.place.when_alone)
+
+    def held(self) -> tuple[int, int] | None:
+        """What the engine's worker holds (see `Connection.held`), where it is time to ask again."""
+        if time.monotonic() < self._next_held:
+            return None
+        self._next_held = time.monotonic() + HELD_EVERY
+        return self.connection.held()
+
+    def rest(self) -> None:
+        """Have the engine free the memory that its worker holds."""
+        self.connection.rest()
+        self._next_held = time.monotonic() + 1.0  # it weighs the worker about so often
 
     def lose(self, error: ProtocolError) -> Trouble:
         """Drop a connection that broke with `error`; the reason in words."""

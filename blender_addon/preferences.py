@@ -6,15 +6,24 @@ import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
 from bpy.props import EnumProperty, StringProperty
 
-from . import chosen, folders, installer, jobs, trial
-from .engine_process import LOG_NAME
-from .panels.text import draw_text, draw_trouble
+from . import checkpoints as known_checkpoints
+from . import chosen, installer, jobs, keymaps, trial
+from .panels import checkpoints, engine, installation
+from .panels.text import draw_part, draw_text, draw_trouble
 from .protocol.errors import ProtocolError
 from .trouble import as_is
+
+_DEVICES = [
+    ("CPU", "Processor", "Works on every computer, slowly; the smaller download"),
+    ("CUDA", "NVIDIA GPU", "Fast; takes an NVIDIA GPU and its driver"),
+    ("APPLE", "Apple GPU", "Uses the GPU of Macs with Apple's processors"),
+]
+_HERE = [item for item in _DEVICES if item[0] in installer.DEVICES]
 
 
 def _changed(_preferences, _context) -> None:
     trial.current = None  # what was found out about the engine before tells nothing now
+    known_checkpoints.forget()
     jobs.session.use_place()
 
 
@@ -46,6 +55,18 @@ class FATEZERO_AP_preferences(bpy.types.AddonPreferences):
         ],
         update=_changed,
     )
+    install_device: EnumProperty(
+        name="Install For",
+        description="What the engine shall compute on",
+        items=_HERE,
+        default=installer.best_device(),
+    )
+    install_python: StringProperty(
+        name="Python to Install With",
+        description="A Python 3.11 or newer that makes the engine's environment. "
+        "Empty: Blender's own or, where that cannot, one that is found",
+        subtype="FILE_PATH",
+    )
     remote_address: StringProperty(
         name="Address",
         description="Name and port of the other computer's engine, as gpu.studio:7860",
@@ -57,27 +78,30 @@ class FATEZERO_AP_preferences(bpy.types.AddonPreferences):
         update=_changed,
     )
 
+    hub_repository: StringProperty(
+        name="From the Hub",
+        description="A Stable Diffusion 1.x or 2.x checkpoint of the Hugging Face hub, as OWNER/NAME",
+    )
+    hub_revision: StringProperty(
+        name="Revision",
+        description="A commit, branch or tag; whichever it is, the very commit that was looked up is fetched. "
+        "Empty: main",
+    )
+
     def draw(self, context) -> None:
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
         layout.row().prop(self, "engine", expand=True)
+        width = context.region.width
         if self.engine == "REMOTE":
-            _draw_remote(layout, self, context.region.width)
+            _draw_remote(layout, self, width)
+            checkpoints.draw_names(layout, width)
         else:
-            _draw_local(layout, self)
-
-
-def _draw_local(layout, preferences) -> None:
-    layout.prop(preferences, "engine_python", placeholder=str(chosen.engine_python() or ""))
-    layout.prop(preferences, "when_closed")
-    row = layout.row()
-    row.operator("fatezero.install_engine", icon="IMPORT")
-    log = folders.home_folder() / LOG_NAME
-    if log.is_file():
-        row.operator("wm.path_open", text="Open Log", icon="TEXT").filepath = str(log)
-    if installer.current and installer.current.running:
-        layout.progress(factor=installer.current.fraction, text=installer.current.line)
+            installation.draw(layout, self, width)
+            engine.draw_running(layout, self)
+            checkpoints.draw(layout, self, width)
+        keymaps.draw(draw_part(layout, "Keyboard"))
 
 
 def _draw_remote(layout, preferences, width: float) -> None:

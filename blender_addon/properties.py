@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import bpy
-from bpy.props import EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
-from . import chosen, folders, jobs, own_masks
-from .places import Remote
+from . import checkpoints, chosen, folders, jobs, own_masks
+from .places import Local, Remote
 from .protocol import models
 from .protocol.settings import (
     BUILTIN_MODEL,
@@ -28,15 +28,19 @@ _FIRST = Preset.of("attribute", BUILTIN_MODEL)
 
 def _take_preset(settings: FATEZERO_PG_settings, _context) -> None:
     """Set what the preset sets for the chosen model; the rest stays as the user has it."""
-    preset = Preset.of(settings.preset, BUILTIN_MODEL if settings.model == "BUILTIN" else settings.model)
-    settings.guidance = preset.values["guidance"]
-    settings.cross_end = preset.values["cross_window"].end
-    settings.self_end = preset.values["self_window"].end
-    settings.new_word_strength = preset.weight
+    values = settings.preset_values()
+    for name in ("guidance", "cross_end", "self_end", "new_word_strength"):
+        setattr(settings, name, values[name])
+
+
+def _alike(mine: object, presets: object) -> bool:
+    return round(mine, 4) == round(presets, 4) if isinstance(presets, float) else mine == presets
 
 
 def _model_names(_settings, _context, _typed: str) -> list[str]:
-    """The names of the models that the connected engine has."""
+    """The names of the models that the engine has: a local one's are known without it."""
+    if isinstance(chosen.place(), Local):
+        return checkpoints.names(folders.home_folder())
     session = jobs.session
     return session.welcome.models if session.engine == "ready" else []
 
@@ -133,13 +137,20 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         default=_DEFAULTS.blend_threshold,
         options=set(),
     )
+    keep_background: BoolProperty(
+        name="Keep Background",
+        description="Take the source's own pixels, at full resolution and with soft edges, wherever the picture is far "
+        "from the blend words: what shall not change stays exactly as it was. Needs blend words",
+        default=_DEFAULTS.keep_background,
+        options=set(),
+    )
     model: EnumProperty(
         name="Model",
         description="The model that makes the edit",
         items=[
             ("BUILTIN", "Built-in", "The small model that the engine brings with it"),
             ("FOLDER", "Folder", "A Stable Diffusion 1.x checkpoint in a folder (diffusers layout) on this computer"),
-            ("NAMED", "Name", "A model that the engine has under a name, such as those of another computer's engine"),
+            ("NAMED", "Checkpoint", "One of the engine's checkpoints, by its name; the preferences add and fetch them"),
         ],
         update=_take_preset,
         options=set(),
@@ -151,11 +162,43 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         options=set(),
     )
     model_name: StringProperty(
-        name="Name",
-        description="The model's name; those that the engine has are offered once it is connected",
+        name="Checkpoint",
+        description="The checkpoint's name; those that the engine has are offered, a remote one's once it is connected",
         search=_model_names,
         options=set(),
     )
+
+    def preset_values(self) -> dict[str, object]:
+        """What every setting is where the user leaves it to the preset."""
+        preset = Preset.of(self.preset, BUILTIN_MODEL if self.model == "BUILTIN" else self.model)
+        return {
+            "steps": _DEFAULTS.steps,
+            "guidance": preset.values["guidance"],
+            "cross_end": preset.values["cross_window"].end,
+            "self_end": preset.values["self_window"].end,
+            "new_word_strength": preset.weight,
+            "blend_source": "",
+            "blend_target": "",
+            "blend_threshold": _DEFAULTS.blend_threshold,
+            "keep_background": _DEFAULTS.keep_background,
+        }
+
+    def changed_settings(self) -> set[str]:
+        """Names of the settings that are not as the preset has them."""
+        return {name for name, value in self.preset_values().items() if not _alike(getattr(self, name), value)}
+
+    def blend_words(self, role: str) -> list[str]:
+        """The words of the prompt `role` (`source` or `target`) whose place may change: the user's, or the preset's."""
+        named = getattr(self, f"blend_{role}").replace(",", " ").split()
+        return named or self.preset_words()[role == "target"]
+
+    def as_reconstruction(self) -> EditSettings:
+        """The settings of an edit that changes nothing, with the user's model and steps; `Trouble` as `as_edit`."""
+        source = self.source.strip()
+        try:
+            return apply_preset("reconstruct", source, source, steps=self.steps, model=self._model())
+        except SettingsError as error:
+            raise as_is(str(error)) from error
 
     def as_edit(self, target: str = "", **more) -> EditSettings:
         """The settings in the engine's words, with another `target` prompt if one is given, and `more` on top.
@@ -169,6 +212,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "cross_window": Window(0.0, round(self.cross_end, 4)),
             "self_window": Window(0.0, round(self.self_end, 4)),
             "blend_threshold": round(self.blend_threshold, 4),
+            "keep_background": self.keep_background,
             "model": self._model(),
         }
         if self.preset != "reconstruct":
@@ -226,13 +270,13 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             ) from error  # fmt: skip
 
     def _named_model(self) -> str:
-        name, session = self.model_name.strip(), jobs.session
+        name, there = self.model_name.strip(), _model_names(self, None, "")
         if not name:
             raise Trouble("No model is named.", "Choose one of the engine's models, or the built-in one.")
-        if session.engine == "ready" and name not in session.welcome.models:
+        if there and name not in there:
             raise Trouble(
                 "The engine has no model '{name}'.", "Choose one of these: {models}.",
-                name=name, models=", ".join(session.welcome.models),
+                name=name, models=", ".join(there),
             )  # fmt: skip
         return name
 

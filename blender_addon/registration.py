@@ -7,6 +7,7 @@ import atexit
 import bpy
 
 from . import (
+    checkpoints,
     cli,
     documents,
     estimates,
@@ -14,12 +15,16 @@ from . import (
     folders,
     installer,
     jobs,
+    keymaps,
+    menus,
+    notices,
     operators,
     panels,
     preferences,
     preview,
     properties,
     thumbnails,
+    translations,
     work,
 )
 
@@ -30,6 +35,7 @@ CLASSES = (
     *preview.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
+    *notices.CLASSES,
 )
 
 
@@ -45,6 +51,10 @@ def register() -> None:
     documents.register()
     jobs.register()
     finished.listeners.append(estimates.learn)
+    notices.register()
+    menus.register()
+    keymaps.register()
+    translations.register()
     folders.remove_leftovers()
     atexit.register(_end)  # `bpy` as a module ends without disabling its add-ons
 
@@ -53,6 +63,10 @@ def unregister() -> None:
     atexit.unregister(_end)
     _end()
     finished.listeners.remove(estimates.learn)
+    translations.unregister()
+    keymaps.unregister()
+    menus.unregister()
+    notices.unregister()
     jobs.unregister()
     documents.unregister()
     cli.unregister()
@@ -67,5 +81,6 @@ def unregister() -> None:
 
 def _end() -> None:
     jobs.session.close()
-    if installer.current:
-        installer.current.stop()
+    for kind in (installer, checkpoints):
+        if kind.current:
+            kind.current.stop()

@@ -48,6 +48,13 @@ def release_memory(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+def held_memory(device: torch.device) -> int:
+    """Bytes that this process has of the device's own memory."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device)
+    return torch.mps.driver_allocated_memory() if device.type == "mps" else 0
+
+
 def describe(device: torch.device) -> str:
     """A device as people know it, with its free memory."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()

@@ -17,7 +17,7 @@ from protocol.settings import EditSettings, SettingsError, check, for_masks
 
 from . import autoencoder
 from .clips import ArrayClip, Clip
-from .devices import choose_device, choose_dtype, free_memory, release_memory
+from .devices import choose_device, choose_dtype, free_memory, held_memory, release_memory
 from .edit_run import EditRun, Write
 from .errors import EditError
 from .fatezero.masks import soft_mask
@@ -161,6 +161,10 @@ class Editor:
     def release_memory(self) -> None:
         """Give back what torch keeps of the device's memory for later, but for the checkpoint itself."""
         release_memory(self.unet.device)
+
+    def held_memory(self) -> int:
+        """Bytes of the device's own memory that the checkpoint takes between edits."""
+        return held_memory(self.unet.device)
 
     def geometry(self, clip: np.ndarray | Clip) -> Geometry:
         """How frames of this size are shown to the model."""

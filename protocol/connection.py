@@ -62,6 +62,15 @@ class Connection:
         self._ask(messages.Ping(), messages.Pong, timeout=timeout)
         return time.monotonic() - start
 
+    def held(self) -> tuple[int, int]:
+        """Bytes that the engine's worker holds of the computer's memory and of the device's own."""
+        answer = self._ask(messages.Ping(), messages.Pong).message
+        return answer.memory, answer.device_memory
+
+    def rest(self) -> None:
+        """Have the engine free all memory that its worker holds; refused with `at-work` while a job runs."""
+        self._ask(messages.Rest(), messages.Noted)
+
     def submit(
         self,
         job_id: str,

@@ -34,6 +34,7 @@ CODES = {
     "name-taken": "another checkpoint has that name",
     "no-such-job": "this client has no job of that id",
     "job-differs": "there is a job of that id with other frames or settings",
+    "at-work": "a job runs, which what was asked must not disturb",
     "not-done": "the job has no result yet",
     "no-such-blob": "this client has no frame of that name in the engine, or not any more",
     "digest-mismatch": "the bytes that arrived are not those that were named",

@@ -151,7 +151,12 @@ class Ping(Message):
 
 
 class Pong(Message):
-    """Answer to `Ping`."""
+    """Answer to `Ping`: what the engine's worker holds, in bytes, as it was a moment ago."""
+
+    memory: Count = 0
+    """Of the computer's memory."""
+    device_memory: Count = 0
+    """Of the device's own, where it has some; counted when the last job had ended."""
 
 
 class Submit(Message):
@@ -273,7 +278,7 @@ class WhenAlone(Message):
 
 
 class Noted(Message):
-    """Answer to `Forget` and `WhenAlone`."""
+    """Answer to `Forget`, `WhenAlone` and `Rest`."""
 
 
 class Read(Message):
@@ -319,10 +324,15 @@ class Preview(Message):
     """Which frames of the clip are shown, from 0."""
 
 
+class Rest(Message):
+    """Free all memory that the worker holds, until the next job; answered with `Noted`. Refused with `at-work` while
+    a job runs."""
+
+
 AnyMessage = (
     Hello | Welcome | Refusal | Ping | Pong | Submit | Wanted | Upload | Stored | Query | Job | QueryAll | Jobs
     | Cancel | Pause | Resume | Retry | Move | Taken | Forget | WhenAlone | Noted | Read | Piece | Shutdown | Stopping
-    | Event | Preview
+    | Event | Preview | Rest
 )  # fmt: skip
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode

@@ -1,6 +1,6 @@
 """The add-on's operators: thin, over the modules beside this folder."""
 
-from . import again, batch, compare, edit, engine, masks, order, prompts, queue
+from . import again, batch, checkpoints, compare, edit, engine, history, install, masks, order, prompts, queue
 
 CLASSES = (
     *edit.CLASSES,
@@ -9,7 +9,10 @@ CLASSES = (
     *queue.CLASSES,
     *order.CLASSES,
     *prompts.CLASSES,
+    *history.CLASSES,
     *engine.CLASSES,
+    *install.CLASSES,
+    *checkpoints.CLASSES,
     *masks.CLASSES,
     *compare.CLASSES,
 )

@@ -1,13 +1,10 @@
-"""Starting, stopping, installing and reaching the engine."""
+"""Starting, stopping and reaching the engine."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import bpy
-from bpy.app.translations import pgettext_iface as iface_
 
-from .. import chosen, folders, installer, jobs, trial
+from .. import chosen, jobs, trial
 from ..places import Remote
 from ..protocol.errors import ProtocolError
 from ..trouble import Trouble, as_is
@@ -50,42 +47,23 @@ class FATEZERO_OT_stop_engine(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class FATEZERO_OT_install_engine(bpy.types.Operator):
-    """Download the engine's parts and install them in the add-on's own folder"""
+class FATEZERO_OT_free_memory(bpy.types.Operator):
+    """Have the engine drop its model and free the memory that it holds, on the GPU too; the next edit loads it again"""
 
-    bl_idname = "fatezero.install_engine"
-    bl_label = "Install Engine"
+    bl_idname = "fatezero.free_memory"
+    bl_label = "Free Memory Now"
 
     @classmethod
     def poll(cls, _context) -> bool:
-        if installer.current and installer.current.running:
-            cls.poll_message_set("The engine is being installed")
+        if jobs.session.engine != "ready":
+            return False
+        if any(job.state == "running" and jobs.session.has(job) for job in jobs.session.jobs):
+            cls.poll_message_set("An edit is running: pause or cancel it first")
             return False
         return True
 
-    def invoke(self, context, event) -> set[str]:
-        if not bpy.app.online_access:
-            return self.execute(context)
-        download, disk = installer.sizes()
-        message = iface_("This downloads about {download:g} GB and takes about {disk:g} GB on disk in {folder}.")
-        return context.window_manager.invoke_confirm(
-            self,
-            event,
-            title=iface_("Install Engine"),
-            message=message.format(download=download, disk=disk, folder=folders.venv_folder()),
-            confirm_text=iface_("Install"),
-        )
-
     def execute(self, _context) -> set[str]:
-        if not bpy.app.online_access:
-            trouble = Trouble(
-                "Blender's online access is off, and the engine has to be downloaded.",
-                "Turn on Allow Online Access in the preferences (System, Network).",
-            )
-            return refuse(self, trouble)
-        jobs.session.stop_engine()
-        jobs.session.trouble = None
-        installer.start(Path(__file__).parents[1], folders.venv_folder())
+        jobs.session.free_memory()
         jobs.watch()
         return {"FINISHED"}
 
@@ -141,7 +119,7 @@ class FATEZERO_OT_copy_key(bpy.types.Operator):
 CLASSES = (
     FATEZERO_OT_start_engine,
     FATEZERO_OT_stop_engine,
-    FATEZERO_OT_install_engine,
+    FATEZERO_OT_free_memory,
     FATEZERO_OT_test_connection,
     FATEZERO_OT_copy_key,
 )

@@ -1,65 +1,110 @@
-"""Prompts that were used before, and those that are to stay."""
+"""Help with prompts and presets."""
 
 from __future__ import annotations
 
 import bpy
-from bpy.props import StringProperty
+from bpy.app.translations import pgettext_tip as tip_
+from bpy.props import EnumProperty, StringProperty
 
-from .. import compat, jobs, prompt_book
+from .. import compat, jobs, strips
+from ..trouble import Trouble
+from .base import refuse
+
+_STATES = {
+    "kept": "This word is in both prompts: its place in the picture is kept.",
+    "goes": "The target prompt has no such word: what it names is to change.",
+    "new": "The source prompt has no such word: it is what comes in.",
+    "cut": "The model does not read this word: a prompt may have about 75.",
+}
+_BLEND = "Click to choose whether its place in the picture may change its shape (blend words)"
 
 
-class FATEZERO_OT_use_prompts(bpy.types.Operator):
-    """Put this pair of prompts into the panel"""
+class FATEZERO_OT_reset_setting(bpy.types.Operator):
+    """Set this as the preset has it"""
 
-    bl_idname = "fatezero.use_prompts"
-    bl_label = "Use Prompts"
-    bl_options = {"UNDO"}
+    bl_idname = "fatezero.reset_setting"
+    bl_label = "Reset to Preset"
+    bl_options = {"UNDO", "INTERNAL"}
 
-    source: StringProperty(name="Source", description="What is in the strip", options={"SKIP_SAVE"})
-    target: StringProperty(name="Target", description="What shall be there instead", options={"SKIP_SAVE"})
-
-    @classmethod
-    def description(cls, _context, properties) -> str:
-        return f"{properties.source} → {properties.target}" if properties.source else ""
+    setting: StringProperty(name="Setting", description="Which one", options={"SKIP_SAVE", "HIDDEN"})
 
     def execute(self, context) -> set[str]:
         settings = compat.sequencer_scene(context).fatezero
-        settings.source, settings.target = self.source, self.target
-        jobs.redraw()
+        values = settings.preset_values()
+        if self.setting not in values:
+            return {"CANCELLED"}
+        setattr(settings, self.setting, values[self.setting])
         return {"FINISHED"}
 
 
-class FATEZERO_OT_favourite_prompts(bpy.types.Operator):
-    """Have the panel's pair of prompts stay in the menu, or no longer"""
+class FATEZERO_OT_reset_to_preset(bpy.types.Operator):
+    """Set everything as the preset has it, but for the model"""
 
-    bl_idname = "fatezero.favourite_prompts"
-    bl_label = "Toggle Favourite"
+    bl_idname = "fatezero.reset_to_preset"
+    bl_label = "Reset All to Preset"
+    bl_options = {"UNDO"}
 
     @classmethod
     def poll(cls, context) -> bool:
-        scene = compat.sequencer_scene(context)
-        return scene is not None and bool(scene.fatezero.source.strip())
+        return bool(compat.sequencer_scene(context).fatezero.changed_settings())
 
     def execute(self, context) -> set[str]:
         settings = compat.sequencer_scene(context).fatezero
-        prompt_book.toggle_favourite(settings.source.strip(), settings.target.strip())
-        jobs.redraw()
+        for name, value in settings.preset_values().items():
+            setattr(settings, name, value)
         return {"FINISHED"}
 
 
-class FATEZERO_OT_forget_prompts(bpy.types.Operator):
-    """Remove all recent prompts from the menu; favourites stay"""
+class FATEZERO_OT_blend_word(bpy.types.Operator):
+    """Choose whether this word's place in the picture may change its shape"""
 
-    bl_idname = "fatezero.forget_prompts"
-    bl_label = "Clear Recent"
+    bl_idname = "fatezero.blend_word"
+    bl_label = "Blend Word"
+    bl_options = {"UNDO", "INTERNAL"}
+
+    word: StringProperty(name="Word", description="Which one", options={"SKIP_SAVE", "HIDDEN"})
+    role: EnumProperty(
+        name="Prompt",
+        description="Which prompt the word is of",
+        items=[
+            ("source", "Source", "What is in the strip"),
+            ("target", "Target", "What shall be there instead"),
+        ],
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
+    state: StringProperty(name="State", description="What becomes of it", options={"SKIP_SAVE", "HIDDEN"})
 
     @classmethod
-    def poll(cls, _context) -> bool:
-        return bool(prompt_book.read().recent)
+    def description(cls, _context, properties) -> str:
+        return " ".join(tip_(text) for text in (_STATES.get(properties.state, ""), _BLEND) if text)
 
-    def execute(self, _context) -> set[str]:
-        prompt_book.forget_recent()
+    def execute(self, context) -> set[str]:
+        settings = compat.sequencer_scene(context).fatezero
+        words = settings.blend_words(self.role)
+        words = [word for word in words if word != self.word] if self.word in words else [*words, self.word]
+        setattr(settings, f"blend_{self.role}", " ".join(words))
         return {"FINISHED"}
 
 
-CLASSES = (FATEZERO_OT_use_prompts, FATEZERO_OT_favourite_prompts, FATEZERO_OT_forget_prompts)
+class FATEZERO_OT_test_reconstruction(bpy.types.Operator):
+    """Have the strip made again without any change: what is lost then, no edit can keep"""
+
+    bl_idname = "fatezero.test_reconstruction"
+    bl_label = "Test Reconstruction"
+
+    def execute(self, context) -> set[str]:
+        try:
+            source = strips.choose(context, "", "")
+            jobs.session.edit(source, bpy.data.scenes[source.scene].fatezero.as_reconstruction())
+        except Trouble as trouble:
+            return refuse(self, trouble)
+        jobs.watch()
+        return {"FINISHED"}
+
+
+CLASSES = (
+    FATEZERO_OT_reset_setting,
+    FATEZERO_OT_reset_to_preset,
+    FATEZERO_OT_blend_word,
+    FATEZERO_OT_test_reconstruction,
+)

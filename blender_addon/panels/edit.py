@@ -7,6 +7,7 @@ import bpy
 from .. import compat, jobs, reimport
 from .base import Sidebar, active_strip
 from .text import TEXT_SCALE, draw_text, draw_trouble
+from .words import FATEZERO_PT_words
 
 
 class FATEZERO_PT_edit(Sidebar, bpy.types.Panel):
@@ -43,6 +44,10 @@ class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
     bl_parent_id = "FATEZERO_PT_edit"
     bl_options = {"DEFAULT_CLOSED"}
 
+    def draw_header_preset(self, context) -> None:
+        if compat.sequencer_scene(context).fatezero.changed_settings():
+            self.layout.operator("fatezero.reset_to_preset", text="", icon="LOOP_BACK", emboss=False)
+
     def draw(self, context) -> None:
         settings = compat.sequencer_scene(context).fatezero
         layout = self.layout
@@ -53,20 +58,23 @@ class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
             column.prop(settings, "model_folder")
         elif settings.model == "NAMED":
             column.prop(settings, "model_name")
+        changed, taken = settings.changed_settings(), settings.preset_words()
         column = layout.column(align=True)
-        column.prop(settings, "steps")
-        column.prop(settings, "guidance")
+        draw_setting(column, settings, changed, "steps")
+        draw_setting(column, settings, changed, "guidance")
         column = layout.column(align=True)
-        column.prop(settings, "cross_end", slider=True)
-        column.prop(settings, "self_end", slider=True)
+        draw_setting(column, settings, changed, "cross_end", slider=True)
+        draw_setting(column, settings, changed, "self_end", slider=True)
         row = layout.row()
         row.active = settings.preset != "reconstruct"
-        row.prop(settings, "new_word_strength")
+        draw_setting(row, settings, changed, "new_word_strength")
         column = layout.column(align=True)
-        taken = settings.preset_words()
-        column.prop(settings, "blend_source", placeholder=" ".join(taken[0]))
-        column.prop(settings, "blend_target", placeholder=" ".join(taken[1]))
-        column.prop(settings, "blend_threshold", slider=True)
+        draw_setting(column, settings, changed, "blend_source", placeholder=" ".join(taken[0]))
+        draw_setting(column, settings, changed, "blend_target", placeholder=" ".join(taken[1]))
+        draw_setting(column, settings, changed, "blend_threshold", slider=True)
+        column = layout.column()
+        column.active = bool(settings.blend_words("source"))
+        draw_setting(column, settings, changed, "keep_background")
 
 
 class FATEZERO_PT_result(Sidebar, bpy.types.Panel):
@@ -95,4 +103,14 @@ class FATEZERO_PT_result(Sidebar, bpy.types.Panel):
             draw_text(split.column(), [value], context.region.width * 0.75, translate=False)
 
 
-CLASSES = (FATEZERO_PT_edit, FATEZERO_PT_settings, FATEZERO_PT_result)
+def draw_setting(column, settings, changed: set[str], name: str, **how) -> None:
+    """A setting and, where it is not as the preset has it, the way back."""
+    row = column.row(align=True)
+    row.prop(settings, name, **how)
+    if name in changed:
+        row.operator("fatezero.reset_setting", text="", icon="LOOP_BACK", emboss=False).setting = name
+    else:
+        row.label(icon="BLANK1")
+
+
+CLASSES = (FATEZERO_PT_edit, FATEZERO_PT_words, FATEZERO_PT_settings, FATEZERO_PT_result)

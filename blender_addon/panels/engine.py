@@ -5,10 +5,13 @@ from __future__ import annotations
 import bpy
 from bpy.app.translations import pgettext_iface as iface_
 
-from .. import chosen, installer, jobs
+from .. import chosen, folders, installer, jobs
+from ..engine_process import LOG_NAME
+from ..operators.install import installing
 from ..places import Remote
 from .base import Sidebar
-from .text import draw_text, draw_trouble
+from .installation import draw_outdated, draw_progress
+from .text import draw_part, draw_trouble
 
 
 class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
@@ -16,9 +19,8 @@ class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
 
     def draw(self, context) -> None:
         session, layout = jobs.session, self.layout
-        if installer.current and installer.current.running:
-            layout.progress(factor=installer.current.fraction, text=iface_("Installing"))
-            draw_text(layout.column(), [installer.current.line], context.region.width, translate=False)
+        if installing():
+            draw_progress(layout)
             return
         remote = isinstance(chosen.place(), Remote)
         if session.engine == "off":
@@ -35,6 +37,7 @@ class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
             if session.engine == "ready":
                 label = iface_("Ready, version {version}").format(version=session.welcome.engine)
                 layout.label(text=label, icon="CHECKMARK", translate=False)
+                draw_memory(layout, session)
             else:
                 trying = "Connection lost, trying again" if session.engine == "lost" else "Starting"
                 layout.label(text=trying, icon="TIME")
@@ -42,8 +45,45 @@ class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
                 layout.operator("fatezero.stop_engine", text="Disconnect", icon="UNLINKED")
             else:
                 layout.operator("fatezero.stop_engine", icon="QUIT")
+        if not remote:
+            draw_outdated(layout.column(), context.region.width)
         if installer.current and installer.current.trouble:
             draw_trouble(layout, installer.current.trouble, context.region.width)
+
+
+def draw_memory(layout, session: jobs.Session) -> None:
+    """What the engine computes on and the memory that it holds, with the way to free it."""
+    row = layout.row(align=True)
+    row.label(text=memory_text(session), icon="MEMORY", translate=False)
+    row.operator("fatezero.free_memory", text="", icon="X")
+
+
+def memory_text(session: jobs.Session) -> str:
+    """The device, and the memory that is held."""
+    device = session.welcome.device if session.welcome else "auto"
+    words = [iface_("Any device") if device == "auto" else device.upper()]
+    if session.holds and session.holds.memory:
+        words.append(iface_("{size:.1f} GB of memory").format(size=session.holds.memory / 1e9))
+    if session.holds and session.holds.device_memory:
+        words.append(iface_("{size:.1f} GB on the GPU").format(size=session.holds.device_memory / 1e9))
+    return ", ".join(words)
+
+
+def draw_running(layout, preferences) -> None:
+    """How the engine on this computer is run, in the preferences."""
+    column = draw_part(layout, "Running")
+    column.prop(preferences, "engine_python", placeholder=str(chosen.engine_python() or ""))
+    column.prop(preferences, "when_closed")
+    if jobs.session.engine == "ready":
+        draw_memory(column, jobs.session)
+    row = column.row()
+    if jobs.session.engine == "off":
+        row.operator("fatezero.start_engine", icon="PLAY")
+    else:
+        row.operator("fatezero.stop_engine", icon="QUIT")
+    log = folders.home_folder() / LOG_NAME
+    if log.is_file():
+        row.operator("wm.path_open", text="Engine's Log", icon="TEXT").filepath = str(log)
 
 
 CLASSES = (FATEZERO_PT_engine,)

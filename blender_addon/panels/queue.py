@@ -109,10 +109,12 @@ def draw_progress(column, buttons, job: Job, session: jobs.Session) -> None:
         if operator.suits(job):
             buttons.operator(operator.bl_idname, text="", icon=icon).job = job.id
     buttons.operator("fatezero.cancel", text="", icon="X").job = job.id
-    fraction = job.fraction
-    if job.state in ("exporting", "sending", "fetching"):
-        fraction = job.step / max(job.steps, 1)
-    column.progress(factor=fraction, text=progress_text(job, session), translate=False)
+    column.progress(factor=bar_fraction(job), text=progress_text(job, session), translate=False)
+
+
+def bar_fraction(job: Job) -> float:
+    """How much of its bar is filled: the whole job's, or the part's that comes before or after the engine's."""
+    return job.step / max(job.steps, 1) if job.state in ("exporting", "sending", "fetching") else job.fraction
 
 
 def progress_text(job: Job, session: jobs.Session) -> str:

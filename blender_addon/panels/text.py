@@ -13,6 +13,13 @@ TEXT_SCALE = 0.8
 """Height of a line of a longer text, of a button's."""
 
 
+def draw_part(layout, heading: str):
+    """A box with a heading, for a part of the preferences; what is drawn in it."""
+    column = layout.box().column()
+    column.label(text=heading)
+    return column
+
+
 def draw_trouble(layout, trouble: Trouble, width: float) -> None:
     """What went wrong and the way out."""
     draw_text(layout.box().column(), trouble.told(rpt_), width, icon="ERROR", translate=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 
@@ -10,12 +11,15 @@ from protocol.errors import ProtocolError
 from ..errors import EditError
 
 
-def run(command: Callable[[], None]) -> int:
-    """Run a command; what cannot be done ends it with one sentence and exit code 1."""
+def run(command: Callable[[], None], as_json: bool = False) -> int:
+    """Run a command; what cannot be done ends it with one sentence, or a line of JSON, and exit code 1."""
     try:
         command()
     except (EditError, ProtocolError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if as_json:
+            emit(error={"code": error.code, "sentence": error.sentence, "remedy": error.remedy})
+        else:
+            print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"error: {error.strerror or error} ({error.filename or 'no file'}).", file=sys.stderr)
@@ -24,3 +28,8 @@ def run(command: Callable[[], None]) -> int:
         print("stopped.", file=sys.stderr)
         return 130
     return 0
+
+
+def emit(**values: object) -> None:
+    """A line of JSON, for programs that read along."""
+    print(json.dumps(values), flush=True)

@@ -11,8 +11,9 @@ from protocol import endpoint, models
 from protocol.models import Model
 
 from ..errors import EditError
+from ..models import about
 from ..models.checks import check
-from . import run
+from . import emit, run
 
 if TYPE_CHECKING:
     from ..models.hub import Download
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
-    return run(lambda: options.command(options))
+    return run(lambda: options.command(options), options.json)
 
 
 def _add(options: argparse.Namespace) -> None:
@@ -30,10 +31,10 @@ def _add(options: argparse.Namespace) -> None:
         loras=tuple((_absolute(file), weight) for file, weight in options.lora),
         prediction=options.prediction or "",
     )
-    _check_and_add(options.home, model, options.name)
+    _check_and_add(options, model, options.name)
 
 
-def _check_and_add(home: Path, model: Model, name: str) -> None:
+def _check_and_add(options: argparse.Namespace, model: Model, name: str) -> None:
     """Load the model once, so that what cannot work is refused now; then note it down."""
     check(model)
     import torch  # only here: what is known without it is answered at once
@@ -41,7 +42,10 @@ def _check_and_add(home: Path, model: Model, name: str) -> None:
     from ..models.checkpoint import load
 
     checkpoint = load(model, torch.device("cpu"), torch.float32)
-    name = models.add(home, model, name)
+    name = models.add(options.home, model, name)
+    if options.json:
+        emit(added=name)
+        return
     kind = "tuned on video" if checkpoint.profile.needs_whole_clip else "for pictures"
     print(f"{name}: {kind}, made for {checkpoint.image_side} x {checkpoint.image_side}.")
 
@@ -49,6 +53,9 @@ def _check_and_add(home: Path, model: Model, name: str) -> None:
 def _list(options: argparse.Namespace) -> None:
     for name in models.known(options.home):
         model = models.resolve(options.home, name)
+        if options.json:
+            emit(name=name, path=str(about.place(model)), bytes=about.size(model), licence=about.licence(model))
+            continue
         print(f"{name:30} {model.path if model.path != name else 'comes with the engine'}")
         if model.vae:
             print(f"{'':30} autoencoder {model.vae}")
@@ -58,6 +65,9 @@ def _list(options: argparse.Namespace) -> None:
 
 def _remove(options: argparse.Namespace) -> None:
     models.remove(options.home, options.name)
+    if options.json:
+        emit(removed=options.name)
+        return
     print(f"{options.name} is forgotten; its files are still there.")
 
 
@@ -67,9 +77,17 @@ def _fetch(options: argparse.Namespace) -> None:
     folder = hub.cached(options.repository, options.revision)
     if folder is None:
         download = hub.look_up(options.repository, options.revision)
-        ask(download, options.yes)
-        folder = hub.fetch(download)
-    _check_and_add(options.home, Model(str(folder)), options.name or options.repository.replace("/", "-"))
+        total = sum(download.sizes.values())
+        if options.json and not options.yes:
+            emit(offer={
+                "repository": download.repository, "commit": download.commit, "licence": download.license,
+                "files": len(download.sizes), "bytes": total,
+            })  # fmt: skip
+            return
+        if not options.json:
+            ask(download, options.yes)
+        folder = hub.fetch(download, lambda done: emit(done=done, total=total) if options.json else None)
+    _check_and_add(options, Model(str(folder)), options.name or options.repository.replace("/", "-"))
 
 
 def ask(download: Download, yes: bool) -> None:
@@ -98,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument(
             "--home", type=Path, default=endpoint.default_home(), help="the engine's folder (default: %(default)s)"
         )
+        added.add_argument("--json", action="store_true", help="say everything as lines of JSON, for programs")
         return added
 
     add = command("add", _add, "check a checkpoint and give it a name")
@@ -123,7 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("repository", metavar="OWNER/NAME")
     fetch.add_argument("--revision", default="main", help="a commit, branch or tag; it is pinned to its commit (main)")
     fetch.add_argument("--name", default="", help="what it shall be called (default: OWNER-NAME)")
-    fetch.add_argument("--yes", action="store_true", help="fetch without asking")
+    fetch.add_argument(
+        "--yes", action="store_true", help="fetch without asking; with --json and without it, only say what it would be"
+    )
     return parser
 
 

@@ -5,12 +5,15 @@ They lie in the hub's own cache, where other programs find them too. Once there,
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -19,13 +22,18 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
 
 from ..errors import EditError
+from .about import CARD
 from .checks import check_configurations, check_folder
 from .files import PARTS, SCHEDULER_FILE, VOCABULARY_FILES, first_line, weights_names
 
 _NEEDED = ("model_index.json", SCHEDULER_FILE, *VOCABULARY_FILES, *(f"{part}/config.json" for part in PARTS))
-_WELCOME = ("profile.json", "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
+_WELCOME = (CARD, "profile.json", "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
+
+REPORT_EVERY = 0.5
+"""Seconds between two looks at how far a download has come."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +104,17 @@ def needed_files(repository: str, names: Mapping[str, int]) -> list[str]:
     return wanted
 
 
-def fetch(download: Download) -> Path:
+def fetch(download: Download, report: Callable[[int], None] = lambda _done: None) -> Path:
     """Fetch the files and return their folder; a download that was cut goes on where it stopped.
 
-    The configurations come first: a checkpoint that cannot work is refused before its weights are fetched.
+    The configurations come first: a checkpoint that cannot work is refused before its weights are fetched. `report` is
+    told now and then, in a thread of its own, how many bytes are here.
     """
     try:
         small = [name for name in download.sizes if name not in download.weights]
         check_configurations(_snapshot(download, small))
-        return _snapshot(download, download.weights)
+        with _watched(download, report):
+            return _snapshot(download, download.weights)
     except EditError:
         raise
     except Exception as error:
@@ -113,6 +123,26 @@ def fetch(download: Download) -> Path:
 
 def _snapshot(download: Download, names: list[str]) -> Path:
     return Path(snapshot_download(download.repository, revision=download.commit, allow_patterns=names))
+
+
+@contextlib.contextmanager
+def _watched(download: Download, report: Callable[[int], None]) -> Iterator[None]:
+    """Look at what lies in the hub's cache, whole or not: its library tells no one about files that it goes on with."""
+    folder = Path(HF_HUB_CACHE, repo_folder_name(repo_id=download.repository, repo_type="model"), "blobs")
+    total, ended = sum(download.sizes.values()), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(REPORT_EVERY):
+            with contextlib.suppress(OSError):  # a file gets its name while we look
+                report(min(total, sum(file.stat().st_size for file in folder.iterdir())))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _trouble(repository: str, revision: str, error: Exception) -> EditError:

@@ -27,6 +27,8 @@ from .workers import FromWorker
 
 TICK = 0.5
 """Seconds after which the desk looks round where nothing has happened."""
+WEIGH_EVERY = 1.0
+"""Seconds between two looks at the worker's memory."""
 SWEEP_EVERY = 600.0
 """Seconds between two looks at what is kept."""
 
@@ -78,9 +80,11 @@ class Desk:
         self._previews = previews
         self._device, self._say, self._stop, self._set_lifetime = device, say, stop, set_lifetime
         self._items: queue.SimpleQueue[Request | FromWorker | None] = queue.SimpleQueue()
-        self._swept = float("-inf")
+        self._swept = self._weighed = float("-inf")
         self.idle = False
         """Whether no job waits or runs; read by the sockets' thread."""
+        self.held = (0, 0)
+        """Bytes that the worker holds, of the computer's memory and of the device's; read by the sockets' thread."""
 
     def post(self, item: Request | FromWorker | None) -> None:
         """Hand something in, from any thread; None ends the desk."""
@@ -118,6 +122,8 @@ class Desk:
             self._jobs.check()
             self._jobs.advance()
             self.idle = self._jobs.idle
+            if time.monotonic() - self._weighed > WEIGH_EVERY:
+                self._weighed, self.held = time.monotonic(), self._jobs.held()
             if time.monotonic() - self._swept > SWEEP_EVERY:
                 self._swept = time.monotonic()
                 self._retention.sweep()
@@ -186,6 +192,10 @@ class Desk:
             case messages.WhenAlone(ends=ends):
                 self._local_only(owner)
                 self._set_lifetime(ends)
+                return (messages.Noted(),)
+            case messages.Rest():
+                jobs.rest()
+                self._weighed = float("-inf")
                 return (messages.Noted(),)
             case messages.Shutdown():
                 self._local_only(owner)

@@ -35,13 +35,21 @@ log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """Takes in requests under CURVE, answers pings at once, and hands all others to `hand_in`. For one thread.
+    """Takes in requests under CURVE, answers pings at once, with the memory that is `held`, and hands all others to
+    `hand_in`. For one thread.
 
     Bound to a free port of the loopback, and to `listen` (`HOST:PORT`) where that is given.
     """
 
-    def __init__(self, accounts: Accounts, server: KeyPair, listen: str | None, hand_in: Callable[[Request], None]):
-        self._accounts, self._server, self._hand_in = accounts, server, hand_in
+    def __init__(
+        self,
+        accounts: Accounts,
+        server: KeyPair,
+        listen: str | None,
+        hand_in: Callable[[Request], None],
+        held: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ):
+        self._accounts, self._server, self._hand_in, self._held = accounts, server, hand_in, held
         self._open: dict[int, float] = {}
         """Connections by descriptor, and when they were accepted."""
         self._greeted: list[float] = []
@@ -178,7 +186,8 @@ class Gateway:
             packet = wire.unpack([frame.buffer for frame in frames], sender="client")
             number = packet.message.request
             if isinstance(packet.message, messages.Ping):
-                self._send(client, messages.Pong(request=number))
+                memory, device_memory = self._held()
+                self._send(client, messages.Pong(request=number, memory=memory, device_memory=device_memory))
                 return
             self._admit(client, packet)
         except ProtocolError as error:

@@ -74,6 +74,7 @@ class Jobs:
         self._unsaved: dict[tuple[str, str], JobStatus] = {}
         self.device: str | None = None
         """What the worker computes on, once it has loaded a model."""
+        self._device_memory = 0
 
     @property
     def idle(self) -> bool:
@@ -206,6 +207,8 @@ class Jobs:
                 self._worker_ended()
             case pipes.Ready(device=device):
                 self.device = device
+            case pipes.Holds(device_memory=held):
+                self._device_memory = held
             case pipes.Reported() as report:
                 self._report(report)
             case pipes.Previewed() as preview if self._run and not self._run.forgotten:
@@ -230,6 +233,18 @@ class Jobs:
             case pipes.Stopped():
                 self._stopped()
         self.advance()
+
+    def held(self) -> tuple[int, int]:
+        """Bytes that the worker holds of the computer's memory and, when last it told, of the device's own."""
+        return (self._worker.memory(), self._device_memory) if self._worker else (0, 0)
+
+    def rest(self) -> None:
+        """End the worker, which frees all that it holds; the next job starts another. Refused while a job runs."""
+        if self._run:
+            raise ProtocolError("at-work", "The engine is at work on a job.", "Pause or cancel it first.")
+        if self._worker:
+            self._worker.end()
+        self._worker, self._device_memory = None, 0
 
     def close(self) -> None:
         """End the worker; its job goes on with the next engine."""

@@ -53,6 +53,12 @@ class Ready(_Message):
     device: str
 
 
+class Holds(_Message):
+    """From the worker, after each job: bytes that it keeps of its device's own memory."""
+
+    device_memory: int
+
+
 class Reported(_Message):
     """From the worker: how far the job has come; `fraction` of the whole, 0 to 1."""
 
@@ -101,7 +107,7 @@ class Stopped(_Message):
     job_id: JobId
 
 
-AnyMessage = Work | Stop | Ready | Reported | Previewed | Finished | Failed | Stopped
+AnyMessage = Work | Stop | Ready | Holds | Reported | Previewed | Finished | Failed | Stopped
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode
 encode = msgspec.msgpack.Encoder().encode

@@ -98,7 +98,7 @@ class Server:
                 self._set_lifetime,
             )  # fmt: skip
             server_key = load_or_make(home.path / accounts.SERVER_KEY_NAME)
-            self._gateway = Gateway(known, server_key, options.listen, self._desk.post)
+            self._gateway = Gateway(known, server_key, options.listen, self._desk.post, held=lambda: self._desk.held)
             undo.callback(self._gateway.close)
             self.listens = self._gateway.addresses[1]
             """Where other machines reach it; None: nowhere."""

@@ -65,6 +65,7 @@ class WorkerProcess:
             pipes.write(self._outgoing, self._answer(work))
             if self._editor:
                 self._editor.release_memory()  # Blender and others want the GPU too
+                pipes.write(self._outgoing, pipes.Holds(device_memory=self._editor.held_memory()))
 
     def _listen(self) -> None:
         """Take in messages beside the edit; once the server is gone, so is this process, whatever it is doing."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from . import pipes
 from .home import Home
 
@@ -65,6 +67,13 @@ class Worker:
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
+
+    def memory(self) -> int:
+        """Bytes of memory that it takes; none of one that has ended."""
+        try:
+            return psutil.Process(self.pid).memory_info().rss
+        except (OSError, psutil.Error):
+            return 0
 
     def send(self, message: pipes.Work | pipes.Stop) -> None:
         """Tell the worker something."""

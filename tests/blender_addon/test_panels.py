@@ -62,6 +62,8 @@ def drawn(addon, project):
             if not hasattr(panel, "poll") or panel.poll(context):
                 shown.append(panel.bl_label)
                 panel.draw(SimpleNamespace(layout=Layout(shown)), context)
+                if hasattr(panel, "draw_header_preset"):
+                    panel.draw_header_preset(SimpleNamespace(layout=Layout(shown)), context)
         kind = addon.preferences.FATEZERO_AP_preferences
         preferences = bpy.context.preferences.addons[kind.bl_idname].preferences
         values = {name: getattr(preferences, name) for name in kind.__annotations__}
@@ -84,6 +86,43 @@ def test_at_first(drawn, project, no_engine, monkeypatch):
 def test_presets_and_models(drawn, project, preset):
     project.prompts(preset=preset, model="FOLDER")
     assert "Folder" in drawn()
+
+
+def test_what_differs_from_the_preset_is_seen_and_reset(drawn, project):
+    settings = project.scene.fatezero
+    project.prompts(preset="style")
+    assert settings.changed_settings() == set() and "Reset to Preset" not in drawn()
+    project.prompts(guidance=3.0, self_end=0.25, blend_source="ball", keep_background=True)
+    assert settings.changed_settings() == {"guidance", "self_end", "blend_source", "keep_background"}
+    shown = drawn()
+    assert shown.count("Reset to Preset") == 4 and shown.count("Reset All to Preset") == 1
+    assert bpy.ops.fatezero.reset_setting(setting="self_end") == {"FINISHED"}
+    assert settings.changed_settings() == {"guidance", "blend_source", "keep_background"}
+    settings.preset = "attribute"  # takes its own guidance; words stay
+    assert settings.changed_settings() == {"blend_source", "keep_background"}
+    assert bpy.ops.fatezero.reset_to_preset() == {"FINISHED"}
+    assert settings.changed_settings() == set() and not bpy.ops.fatezero.reset_to_preset.poll()
+
+
+def test_every_word_is_a_chip(drawn, addon, project):
+    project.prompts("a red ball", "a blue ball")
+    compare, Word = addon.words.compare, addon.words.Word
+    source, target = compare("a red ball", "a blue ball")
+    assert source == [Word("a", "kept"), Word("red", "goes"), Word("ball", "kept")]
+    assert target == [Word("a", "kept"), Word("blue", "new"), Word("ball", "kept")]
+    shown = drawn()
+    assert shown.count("ball") == 2 and {"red", "blue"} <= set(shown)
+    kind = addon.operators.prompts.FATEZERO_OT_blend_word
+    assert kind.description(None, SimpleNamespace(state="new")).startswith("The source prompt has no such word")
+    settings = project.scene.fatezero
+    bpy.ops.fatezero.blend_word(word="red", role="source")
+    bpy.ops.fatezero.blend_word(word="ball", role="source")
+    assert settings.blend_source == "red ball"
+    bpy.ops.fatezero.blend_word(word="red", role="source")
+    assert settings.blend_source == "ball"
+    project.prompts(" ".join(["word"] * 80), "")
+    assert [word.state for word in compare(settings.source, "word")[0]] == ["kept"] * 75 + ["cut"] * 5
+    assert "+ 32" in drawn()
 
 
 def test_trouble_is_shown_whole(drawn, addon, project):

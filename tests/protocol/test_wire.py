@@ -36,7 +36,7 @@ EVERY_MESSAGE = [
     messages.Welcome(request=1, version=1, engine="0.1.0", device="cpu", models=["builtin"], limits=limits.as_dict()),
     messages.Refusal(request=2, code="queue-full", sentence="No.", remedy="Wait."),
     messages.Ping(request=3),
-    messages.Pong(request=3),
+    messages.Pong(request=3, memory=10**9, device_memory=10**10),
     messages.Submit(request=4, job_id="job-1", settings=SETTINGS, frames=[BLOB, BLOB], fps=23.976),
     messages.Wanted(request=4, missing=[messages.Missing(BLOB, 1024)]),
     messages.Upload(request=5, blob=BLOB, size=10, offset=0),
@@ -60,6 +60,7 @@ EVERY_MESSAGE = [
     messages.Stopping(request=10),
     messages.Event(status=STATUS),
     messages.Preview(job_id="j", step=3, steps=20, frames=[0, 4]),
+    messages.Rest(request=11),
 ]
 
 

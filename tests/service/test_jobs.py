@@ -385,3 +385,26 @@ def test_what_is_not_there_is_said(connection, settings, clip, tmp_path, start_e
     with pytest.raises(ProtocolError) as refused:
         connection.submit("long", settings(), frames * (limits.MAX_FRAMES + 1))
     assert refused.value.code == "over-limit"
+
+
+def test_memory_is_told_and_freed(connection, settings, clip):
+    frames = clip(1, seed=1030)
+    assert finished_memory(connection, settings(), frames, "first") > 50e6  # torch alone takes more
+    connection.rest()
+    wait_until(lambda: connection.held() == (0, 0), "the memory's end")
+    assert finished_memory(connection, settings(steps=2), frames, "again") > 50e6  # another worker took over
+
+
+def test_memory_is_not_freed_under_a_job(connection, settings, clip):
+    connection.submit("memory-long", settings(steps=500), clip(2, seed=1031))
+    wait_until(lambda: connection.status("memory-long").state == "running", "the job")
+    with pytest.raises(ProtocolError, match="The engine is at work on a job. Pause or cancel it first."):
+        connection.rest()
+    connection.forget("memory-long")
+
+
+def finished_memory(connection, settings, frames, job_id: str) -> int:
+    connection.submit(job_id, settings, frames)
+    assert finished(connection, job_id).state == "done"
+    wait_until(lambda: connection.held()[0], "the memory")
+    return connection.held()[0]
