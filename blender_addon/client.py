@@ -13,9 +13,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from . import mask_files
 from .events import (
@@ -38,10 +36,9 @@ from .landing import Landing
 from .link import ABSENT, LOST, Link
 from .mask_files import About
 from .places import Local, Place
-from .protocol import files, messages
+from .protocol import files
 from .protocol.errors import ProtocolError
-from .protocol.settings import EditSettings
-from .tasks import Cancelled, Task
+from .tasks import Cancelled, Order, Task
 from .trouble import Trouble, as_is
 
 STATUS_EVERY = 1.0
@@ -54,18 +51,6 @@ COMES_TO_REST = 0.02
 """Seconds between a thread's word that it will stand still and when it does: it still has to wait for its turn."""
 LASTING = 20.0
 """Seconds after which a connection counts as one that holds."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """A job as it is handed over."""
-
-    job_id: str
-    settings: EditSettings
-    frames: list[Path]
-    fps: float
-    task: messages.Task
-    own_masks: list[Path]
 
 
 class Client:

@@ -13,7 +13,7 @@ import bpy
 import msgspec
 
 from . import documents, events, fingerprint, folders, landing, reimport, strips, thumbnails, versions
-from .client import Client, Order
+from .client import Client
 from .documents import Document
 from .export import Export
 from .landing import Landing
@@ -22,6 +22,7 @@ from .protocol import PROTOCOL_VERSION
 from .protocol.messages import Task, WordSeen
 from .protocol.settings import EditSettings
 from .records import Record
+from .tasks import Order
 from .trouble import Trouble
 
 log = logging.getLogger(__name__)
