@@ -34,6 +34,8 @@ __all__ = ["EditError", "EditResult", "Editor", "Keep", "Progress", "ReportProgr
 
 PIXELS_AT_ONCE = 512 * 512
 """Of all the frames that the autoencoder takes together: it runs in float32, and needs most memory of all parts."""
+KEPT_SHARE = 0.25
+"""Of the memory that is left beside the calls of the UNet: the source's queries and keys of the inversion may take it."""
 EMBEDDINGS_KEPT = 32
 """Of the prompts that were used last."""
 
@@ -53,6 +55,7 @@ class Editor:
     def __init__(self, checkpoint: Checkpoint):
         self.checkpoint = checkpoint
         self.unet = FateZeroUNet(checkpoint.unet, checkpoint.profile)
+        self.kept_share = KEPT_SHARE
         self._embeddings: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
 
     @classmethod
