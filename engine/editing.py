@@ -15,7 +15,7 @@ from protocol.settings import EditSettings, SettingsError, check
 
 from . import autoencoder
 from .clips import ArrayClip, Clip
-from .devices import choose_device, choose_dtype, free_memory, release_memory
+from .devices import choose_device, choose_dtype, free_memory, release_memory, use_real_cores
 from .edit_run import EditRun, Write
 from .errors import EditError
 from .fatezero.masks import soft_mask
@@ -62,6 +62,8 @@ class Editor:
     def load(cls, model: str | Model, device: str = "auto", precision: str = "auto") -> Editor:
         """Load a model, `builtin` or a checkpoint's path; EditError says what is wrong with it and what would do."""
         place = choose_device(device)
+        if place.type == "cpu":
+            use_real_cores()
         return cls(load(model, place, choose_dtype(precision, place)))
 
     def edit(

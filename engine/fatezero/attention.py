@@ -215,11 +215,8 @@ class SelfAttention(Processor):
             return pair
         if call.anchors and self in call.anchors:
             return call.anchors[self]
-        chosen = [serving[0] for serving in call.keys]
-        pair = tuple(
-            by_head(projection(states.unflatten(0, (-1, call.frames))[:, chosen].flatten(1, 2)), attn.heads)
-            for projection, states in ((attn.to_k, for_keys), (attn.to_v, for_values))
-        )
+        key, value = attn.to_k(_anchors(call, for_keys)), attn.to_v(_anchors(call, for_values))
+        pair = by_head(key, attn.heads), by_head(value, attn.heads)
         if call.anchors is not None:
             call.anchors[self] = pair
         return pair
@@ -276,3 +273,11 @@ def _from_frames(states: Tensor, keys: Sequence[Sequence[int]], frames: int) -> 
     """Keys or values (rows * F, heads, pixels, d) from chosen frames, concatenated along the pixels."""
     rows = states.unflatten(0, (-1, frames))
     return torch.cat([rows[:, chosen] for chosen in keys], dim=-2).flatten(0, 1)
+
+
+def _anchors(call: Call, states: Tensor) -> Tensor:
+    """(rows * F, pixels, channels) of the frames whose keys and values serve all: (rows, their pixels, channels)."""
+    rows = states.unflatten(0, (-1, call.frames))
+    return torch.cat(
+        [rows[:, serving[0]] for serving in call.keys], dim=1
+    )  # no index goes to the device: none is awaited

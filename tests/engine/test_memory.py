@@ -159,5 +159,8 @@ def test_a_clip_that_must_be_whole_is_not_parted_when_memory_runs_out(editor):
     assert "All 9 frames were computed together, as normalisation over the clip" in editor.edit(clip(), whole).notes[-1]
     assert editor.edit(clip(8), whole).notes == [] == editor.edit(clip(), asked()).notes
     assert "keys of neighbouring frames" in editor.edit(clip(), asked(keys=("-1",))).notes[-1]
-    with room_for(editor.unet.unet.conv_out, 9), pytest.raises(EditError, match="9 frames did not fit .* shorter range"):
+    with (
+        room_for(editor.unet.unet.conv_out, 9),
+        pytest.raises(EditError, match="9 frames did not fit .* shorter range"),
+    ):
         editor.edit(clip(), whole)
