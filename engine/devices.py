@@ -25,10 +25,30 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is float16 on a GPU; on a CPU float32, which every CPU computes well and inversion repeats exactly in."""
+    """`auto` is float16 on a GPU, and on a CPU what it is fastest in."""
     if precision == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
+        if device.type != "cpu":
+            return torch.float16
+        return torch.bfloat16 if multiplies_bfloat16() else torch.float32
     return PRECISIONS[precision]
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for it (AVX512_BF16 or AMX); others only imitate it, slower than float32."""
+    can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+
+
+def memory_format(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
+    """The order of a convolution's numbers that is fastest: measured on a CPU, and left as it is elsewhere."""
+    return torch.channels_last if (device.type, dtype) == ("cpu", torch.float32) else torch.contiguous_format
+
+
+def use_real_cores() -> None:
+    """Let the CPU's calculations have no more threads than it has cores: two on one core wait for each other."""
+    cores = psutil.cpu_count(logical=False)
+    if cores and cores < torch.get_num_threads():
+        torch.set_num_threads(cores)
 
 
 def free_memory(device: torch.device) -> int:

@@ -20,6 +20,7 @@ from .fatezero.background import edited_share, lay_over
 from .fatezero.masks import combined
 from .fatezero.method import EditPlan, Inversion, changing_masks, edit, invert
 from .fatezero.schedule import Schedule
+from .fatezero.sources import KeptSources
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
 from .memory import Budget, attempt
 from .models.text import read_prompt
@@ -84,6 +85,7 @@ class EditRun:
         if self._temporal.needs_whole_clip and self._frames > self._chunk:
             self._notes.append(_whole_clip_note(self._frames, settings))
             self._chunk = self._frames
+        self._sources = KeptSources(plan.takes(self._steps), budget.beside(self._chunk, editor.kept_share))
         self._embeddings = {
             "source": editor.embedding(plan.source),
             "empty": editor.embedding(read_prompt(editor.checkpoint, "")),
@@ -98,7 +100,7 @@ class EditRun:
                 self._notes.append(self._reconstruction.note())
             return self._notes
         finally:  # the traceback of an exception may hold this object, which shall not hold tensors then
-            self._inversion = self._state = self._embeddings = self._schedule = None
+            self._inversion = self._state = self._embeddings = self._schedule = self._sources = None
 
     def _costs(self) -> dict[str, float]:
         """What each stage costs, in denoising steps of one row."""
@@ -160,7 +162,8 @@ class EditRun:
 
         told()
         source = self._plan.source, self._embeddings["source"]
-        for _ in invert(self._editor.unet, self._schedule, self._inversion, *source, self._temporal, self._chunk, told):
+        how = self._temporal, self._chunk, told, self._sources
+        for _ in invert(self._editor.unet, self._schedule, self._inversion, *source, *how):
             told()
         return True
 
@@ -171,7 +174,9 @@ class EditRun:
         told()
         what = self._inversion, self._plan, self._embeddings, self._temporal
         watched = self._previewer.watched if self._previewer else tuple
-        for state in edit(self._editor.unet, self._schedule, *what, self._state, self._chunk, told, watched):
+        for state in edit(
+            self._editor.unet, self._schedule, *what, self._state, self._chunk, told, self._sources, watched
+        ):
             self._state = state
             if self._kept:
                 self._kept.write(self._chunk, state)
@@ -276,6 +281,7 @@ class EditRun:
     def _fitting(self, work: Callable[[], bool]) -> None:
         """Do `work`, which goes on from the last step, with half as many frames at once whenever memory runs out."""
         while not attempt(self._device, work):
+            self._sources.forget()
             if self._temporal.needs_whole_clip and self._frames > 1:
                 raise EditError(
                     "memory", f"{self._frames} frames did not fit in the device's memory.", "Edit a shorter range."

@@ -17,7 +17,7 @@ from protocol.settings import EditSettings, SettingsError, check, for_masks
 
 from . import autoencoder
 from .clips import ArrayClip, Clip
-from .devices import choose_device, choose_dtype, free_memory, held_memory, release_memory
+from .devices import choose_device, choose_dtype, free_memory, held_memory, release_memory, use_real_cores
 from .edit_run import EditRun, Write
 from .errors import EditError
 from .fatezero.masks import soft_mask
@@ -41,6 +41,8 @@ __all__ = ["EditError", "EditResult", "Editor", "Keep", "Preview", "Progress", "
 
 PIXELS_AT_ONCE = 512 * 512
 """Of all the frames that the autoencoder takes together: it runs in float32, and needs most memory of all parts."""
+KEPT_SHARE = 0.25
+"""Of the memory that is left beside the calls of the UNet: the source's queries and keys of the inversion may take it."""
 EMBEDDINGS_KEPT = 32
 """Of the prompts that were used last."""
 
@@ -63,12 +65,15 @@ class Editor:
     def __init__(self, checkpoint: Checkpoint):
         self.checkpoint = checkpoint
         self.unet = FateZeroUNet(checkpoint.unet, checkpoint.profile)
+        self.kept_share = KEPT_SHARE
         self._embeddings: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
 
     @classmethod
     def load(cls, model: str | Model, device: str = "auto", precision: str = "auto") -> Editor:
         """Load a model, `builtin` or a checkpoint's path; EditError says what is wrong with it and what would do."""
         place = choose_device(device)
+        if place.type == "cpu":
+            use_real_cores()
         return cls(load(model, place, choose_dtype(precision, place)))
 
     def edit(

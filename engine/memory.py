@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def bytes_per_frame(checkpoint: Checkpoint, geometry: Geometry) -> int:
-    """Memory that each frame of a call takes while all three rows run, an estimate from above."""
+    """Memory that each frame of a call takes, an estimate from above: two rows that run, beside what the source has left."""
     width, height = (side // checkpoint.factor for side in geometry.padded)
     item = checkpoint.unet.dtype.itemsize
     return 3 * ACTIVATIONS * checkpoint.unet.config.block_out_channels[0] * width * height * item
@@ -63,6 +63,10 @@ class Budget:
             for part in (MARGIN, 1.0)
         )
         return begun_with if begun_with and begun_with <= most else planned
+
+    def beside(self, chunk: int, share: float) -> int:
+        """Bytes that may be taken to save time, a `share` of what calls of `chunk` frames leave free."""
+        return max(0, int(share * (self._free * self._share * MARGIN - chunk * self._each)))
 
     def check_whole(self, frames: int) -> None:
         """Refuse a clip that cannot be parted and would not fit, naming the range that would."""

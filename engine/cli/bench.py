@@ -12,13 +12,15 @@ import torch
 from tqdm import tqdm
 
 from ..bench import Bench, Row
+from ..breakdown import WHOLE
 from ..devices import PRECISIONS, choose_device, choose_dtype
+from ..errors import EditError
 from ..models.checkpoint import BUILTIN, load
 from ..models.untrained import RANDOM_SD15, random_sd15
 from ..progress import Progress, ReportProgress
 from . import run
 
-TABLE = "{:>7} {:14} {:>11} {:>9} {:>9} {:>12} {:>12}"
+TABLE = "{:>7} {:28} {:>11} {:>9} {:>9} {:>12} {:>12}"
 
 
 def main(argv: list[str]) -> int:
@@ -29,9 +31,14 @@ def main(argv: list[str]) -> int:
 def _bench(options: argparse.Namespace, argv: list[str]) -> None:
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     checkpoint = random_sd15(device, dtype) if options.model == RANDOM_SD15 else load(options.model, device, dtype)
-    bench = Bench(checkpoint, options.size, options.steps)
     where = _describe(device, dtype)
+    bench = Bench(checkpoint, options.size, options.steps)
+    if options.breakdown:
+        _break_down(options, argv, bench, where)
+        return
     print(f"{checkpoint.name} on {where}")
     for rows, rate in bench.rates.items():
         print(f"plain UNet, {rows} rows a call: {rate:.2f} rows/s")
@@ -45,12 +52,27 @@ def _bench(options: argparse.Namespace, argv: list[str]) -> None:
             memory = (f"{size / 2**20:.1f}" for size in (row.peak_device_bytes, row.peak_ram_bytes))
             print(TABLE.format(frames, row.mode, *figures, *memory))
             first = first or row
-        print(f"second prompt through first: {row.seconds / first.seconds:.2f}")
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
+            if row.mode == "second prompt":
+                print(f"second prompt through first: {row.job_over_floor / first.job_over_floor:.2f}")
+    _write(options.out, argv, where, {"rows": [asdict(row) for row in done]})
+
+
+def _break_down(options: argparse.Namespace, argv: list[str], bench: Bench, where: str) -> None:
+    if not where.startswith("CPU"):
+        raise EditError("device", "Where time goes is told of a CPU's edits only.", "Give --device cpu.")
+    taken = bench.breakdown(options.frames[0])
+    for title, parts in taken.items():
+        print(f"{title}, seconds and share of the job")
+        for name, seconds in parts.items():
+            print(f"  {name:36} {seconds:8.3f} {seconds / taken['job'][WHOLE]:7.1%}")
+    _write(options.out, argv, where, {"frames": options.frames[0], "steps": options.steps} | taken)
+
+
+def _write(out: Path | None, argv: list[str], where: str, figures: dict) -> None:
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
         result = {"device": where, "command": f"python -m engine bench {shlex.join(argv)}"}
-        text = json.dumps(result | {"rows": [asdict(row) for row in done]}, indent=1)
-        options.out.write_text(text + "\n", encoding="utf-8")
+        out.write_text(json.dumps(result | figures, indent=1) + "\n", encoding="utf-8")
 
 
 def _shown(what: str) -> ReportProgress:
@@ -93,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=_count, default=5, help="denoising steps (default: 5)")
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu, or auto (default)")
     parser.add_argument("--precision", choices=("auto", *PRECISIONS), default="auto")
+    parser.add_argument("--threads", type=_count, help="of the CPU's calculations (default: as many as cores)")
+    parser.add_argument(
+        "--breakdown",
+        action="store_true",
+        help="instead: where the time of one edit of the first of those lengths goes (on a CPU)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the figures there")
     return parser
 

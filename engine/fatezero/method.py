@@ -10,11 +10,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .attention import EMPTY, SOURCE, TARGET, Call, CrossEdit
+from .attention import EMPTY, SOURCE, TARGET, Call, CrossEdit, Source, Text
 from .frames import Between, TemporalSettings, calls, put
 from .masks import OwnMask, blend_mask
 from .prompts import Prompt, can_replace, refine_matrix, replace_matrix, token_weights, token_window
 from .schedule import Schedule, guide
+from .sources import KeptSources
 from .unet import FateZeroUNet
 
 
@@ -76,6 +77,11 @@ class EditPlan:
         attention = self.self_steps(steps) if self.blends_attention else ()
         return sum(step in attention or self.blends_latents(step, steps) for step in range(steps))
 
+    def takes(self, steps: int) -> list[tuple[bool, bool]]:
+        """For each step whether the source's self-attention, and its cross-attention, are injected."""
+        window = token_window(self.target, steps, self.cross_window, self.word_windows).any(1).tolist()
+        return [(step in self.self_steps(steps), window[step]) for step in range(steps)]
+
     def cross_edits(self, steps: int, like: Tensor) -> list[CrossEdit | None]:
         """For each step the edit of cross-attention, on the device and in the type of `like`; None: nothing injected.
 
@@ -134,24 +140,33 @@ def invert(
     temporal: TemporalSettings,
     chunk: int | None = None,
     between: Between = lambda share: None,
+    kept: KeptSources | None = None,
 ) -> Iterator[Inversion]:
     """DDIM inversion under the source prompt, without guidance (section 3.1), from where `inversion` has come to.
 
     Yields the same growing `Inversion` after each of the schedule's steps. `chunk`: frames that go through the UNet
-    together, where the clip need not be whole; none: all. Tensors lie where z^0 lies, whatever the UNet's device.
+    together, where the clip need not be whole; none: all. Tensors lie where z^0 lies, whatever the UNet's device. `kept`
+    takes what the edit will need of the source, on that device.
     """
     if inversion.steps == schedule.steps:
         return
+    text = Text(embedding)
     z = inversion.latents[inversion.steps]
     for timestep in schedule.timesteps[-1 - inversion.steps :: -1]:
         noisier = maps = None
+        edit_step, sources = schedule.steps - 1 - inversion.steps, []
         for part, call in calls(temporal, (SOURCE,), len(z), chunk, between):
             call.gather = SOURCE
+            if kept and kept.wanted(edit_step):
+                call.leaves = kept.empty(edit_step)
+                sources.append(call.leaves)
             x = z[part].to(unet.device)
-            (output,) = unet([x], timestep, [embedding], call)
+            (output,) = unet([x], timestep, [text], call)
             noisier = put(noisier, part, schedule.add_noise(x, schedule.noise(output, x, timestep), timestep), z)
             maps = put(maps, part, call.maps[..., : len(prompt.tokens)], z)
             inversion.peak_attention_bytes = max(inversion.peak_attention_bytes, call.peak_bytes)
+        if sources:
+            kept.keep(edit_step, chunk, sources)
         inversion.maps.append(maps)
         inversion.latents.append(noisier)
         z = noisier
@@ -188,25 +203,29 @@ def edit(
     resume: EditStep | None = None,
     chunk: int | None = None,
     between: Between = lambda share: None,
+    kept: KeptSources | None = None,
     watched: Callable[[], Collection[int]] = tuple,
 ) -> Iterator[EditStep]:
     """Denoise from z^N to the edited clip, yielding after each step; goes on after `resume` where it is given.
 
-    `embeddings`: (length, width) of the `source`, `empty` and `target` prompts. `chunk` and devices as in `invert`.
-    `watched` is asked before each step for the frames whose prediction (`EditStep.clean`) shall come with it.
+    `embeddings`: (length, width) of the `source`, `empty` and `target` prompts. `chunk` and devices as in `invert`,
+    which may have `kept` the source's part of some steps. `watched` is asked before each step for the frames whose
+    prediction (`EditStep.clean`) shall come with it.
     """
     steps = schedule.steps
     like = torch.empty(0, device=unet.device, dtype=unet.dtype)
-    cross_edits = plan.cross_edits(steps, like)
+    cross_edits, takes = plan.cross_edits(steps, like), plan.takes(steps)
+    texts = {row: Text(embedding) for row, embedding in embeddings.items()}
+    rows = ((EMPTY,) if plan.guidance > 1 else ()) + (TARGET,)
     state = resume or EditStep(step=-1, latents=inversion.latents[steps])
     for step in range(state.step + 1, steps):
-        inject_self = step in plan.self_steps(steps)
-        injects = inject_self or cross_edits[step] is not None
-        rows = ((SOURCE,) if injects else ()) + ((EMPTY,) if plan.guidance > 1 else ()) + (TARGET,)
-        edited = _StepEdit(unet, schedule, inversion, plan, state, rows, watched())
-        for part, call in calls(temporal, rows, len(state.latents), chunk, between):
-            call.cross, call.inject_self = cross_edits[step], inject_self
-            edited.run(part, call, embeddings)
+        edited = _StepEdit(unet, schedule, inversion, plan, texts, state, takes[step], watched())
+        frames, left = len(state.latents), kept.take(step, chunk) if kept else None
+        sources = calls(temporal, (SOURCE,), frames, chunk, lambda share: None)
+        for number, (part, call) in enumerate(calls(temporal, rows, frames, chunk, between)):
+            call.cross, call.inject_self = cross_edits[step], takes[step][0]
+            call.source = left[number] if left else None
+            edited.run(part, call, next(sources)[1])
         state = edited.after
         yield state
 
@@ -220,40 +239,37 @@ class _StepEdit:
         schedule: Schedule,
         inversion: Inversion,
         plan: EditPlan,
+        texts: Mapping[str, Text],
         before: EditStep,
-        rows: tuple[str, ...],
+        takes: tuple[bool, bool],
         watched: Collection[int],
     ):
-        self.unet, self.schedule, self.plan, self.before, self.rows = unet, schedule, plan, before, rows
-        self.watched = watched
+        self.unet, self.schedule, self.plan, self.texts = unet, schedule, plan, texts
+        self.before, self.takes, self.watched = before, takes, watched
         self.after = EditStep(step=before.step + 1, latents=None)
         self.blends_latents = plan.blends_latents(self.after.step, schedule.steps)
         call = schedule.steps - 1 - self.after.step
         # What the inversion's call at this timestep started from; also of the noise level that the edit comes down to.
-        self.inverted = inversion.latents[call] if SOURCE in rows or self.blends_latents else None
+        self.inverted = inversion.latents[call] if any(takes) or self.blends_latents else None
         self.maps = inversion.maps[call] if plan.blend else None
 
-    def run(self, part: Tensor, call: Call, embeddings: Mapping[str, Tensor]) -> None:
-        """Take the frames `part` through the step."""
+    def run(self, part: Tensor, call: Call, source_call: Call) -> None:
+        """Take the frames `part` through the step, with `source_call` before where nothing is left of the source."""
         plan, schedule, device = self.plan, self.schedule, self.unet.device
         timestep = schedule.timesteps[self.after.step]
         x = self.before.latents[part].to(device)
         inverted = None if self.inverted is None else self.inverted[part].to(device)
         maps = None if self.maps is None else self.maps[part].to(device)
+        if any(self.takes) and not call.source:
+            source_call.leaves = Source(*self.takes)
+            call.source = self.unet.leave(inverted, timestep, self.texts[SOURCE], source_call)
         sums_maps = bool(plan.blend and plan.blend.sums_target_maps)
         sizes = self.unet.sizes(x)
         own = plan.blend.own.of(part) if plan.blend and plan.blend.own else None
         call.mask = attention_mask(self.unet, plan, maps, sizes, own)
         call.gather = TARGET if sums_maps else None
-        outputs = self.unet(
-            [inverted if row == SOURCE else x for row in self.rows],
-            timestep,
-            [embeddings[row] for row in self.rows],
-            call,
-        )
-        noise = [
-            schedule.noise(output, x, timestep) for output, row in zip(outputs, self.rows, strict=True) if row != SOURCE
-        ]
+        outputs = self.unet([x] * len(call.rows), timestep, [self.texts[row] for row in call.rows], call)
+        noise = [schedule.noise(output, x, timestep) for output in outputs]
         guided = guide(noise[0] if len(noise) == 2 else None, noise[-1], plan.guidance)
         latents = schedule.denoise(x, guided, timestep)
         after, like = self.after, self.before.latents
@@ -276,7 +292,8 @@ class _StepEdit:
             self._count(part, masked)
         if self.watched:
             self._predict(part, x, guided, timestep)
-        held = call.peak_bytes + (0 if after.target_maps is None else after.target_maps.nbytes)
+        held = call.peak_bytes + (call.source.nbytes if call.source else 0)
+        held += 0 if after.target_maps is None else after.target_maps.nbytes
         after.attention_bytes = max(after.attention_bytes, held)
 
     def _count(self, part: Tensor, masks: list[Tensor]) -> None:

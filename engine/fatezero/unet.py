@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 
-from .attention import Call, CrossAttention, Layer, SelfAttention
+from .attention import Call, CrossAttention, Layer, SelfAttention, Source, SourceLeft, Text
 from .normalization import ClipGroupNorm
 from .profile import Profile, level_sizes
 from .temporal import ALONE, TemporalLayer
@@ -26,8 +26,11 @@ class FateZeroUNet:
         self.unet, self.profile = unet.eval().requires_grad_(False), profile
         self.levels = len(unet.config.block_out_channels)
         self._current: list[Call] = [ALONE]
-        layers = {name: self._layer(name) for name in unet.attn_processors}
-        self._map_layers = sum(layer.gives_mask for name, layer in layers.items() if name.endswith("attn2.processor"))
+        first_text = _first_with_text(unet)
+        layers = {name: self._layer(name, first_text) for name in unet.attn_processors}
+        crossing = [layer for name, layer in layers.items() if name.endswith("attn2.processor")]
+        self._map_layers = sum(layer.gives_mask for layer in crossing)
+        self._injecting = sum(layer.injects for layer in crossing)
         unet.set_attn_processor(
             {
                 name: (SelfAttention if name.endswith("attn1.processor") else CrossAttention)(layer, self._current)
@@ -40,6 +43,10 @@ class FateZeroUNet:
         unet.conv_norm_out = ClipGroupNorm(unet.conv_norm_out, self._current)
         for layer in [module for module in unet.modules() if isinstance(module, TemporalLayer)]:
             layer.current = self._current
+        unet.time_embedding.register_forward_hook(self._once)
+        unet.get_submodule(first_text).register_forward_pre_hook(self._part_rows)
+        for block in unet.up_blocks:
+            block.register_forward_pre_hook(self._part_skips, with_kwargs=True)
 
     @property
     def device(self) -> torch.device:
@@ -53,18 +60,36 @@ class FateZeroUNet:
         """(height, width) of each level's feature maps for (..., h, w) latents."""
         return level_sizes(tuple(latents.shape[-2:]), self.levels)
 
+    def __call__(
+        self, latents: Sequence[Tensor], timestep: int, prompts: Sequence[Tensor | Text], call: Call
+    ) -> list[Tensor]:
+        """One output (F, 4, h, w) for each row: `latents` (F, 4, h, w) with a prompt's embedding (length, width).
+
+        Rows that are given the same latents are computed as one until the first prompt is seen; a `Text` is projected
+        but once for all calls that are given it.
+        """
+        call.texts = [prompt if isinstance(prompt, Text) else Text(prompt) for prompt in prompts]
+        call.alike = len(latents) > 1 and all(row is latents[0] for row in latents)
+        return list(self._run(latents[:1] if call.alike else latents, timestep, call).split(call.frames))
+
+    def leave(self, latents: Tensor, timestep: int, prompt: Tensor | Text, call: Call) -> Source:
+        """What a source's `latents` (F, 4, h, w) leave: its call ends with the last layer that has anything to leave."""
+        call.texts = [prompt if isinstance(prompt, Text) else Text(prompt)]
+        call.layers_left = self._injecting * (call.leaves.self_attention + call.leaves.cross_attention)
+        with suppress(SourceLeft):
+            self._run([latents], timestep, call)
+        return call.leaves
+
     @torch.no_grad()
-    def __call__(self, latents: Sequence[Tensor], timestep: int, prompts: Sequence[Tensor], call: Call) -> list[Tensor]:
-        """One output (F, 4, h, w) for each row: `latents` (F, 4, h, w) with a prompt's embedding (length, width)."""
-        contexts = [prompt.expand(call.frames, -1, -1) for prompt in prompts]
+    def _run(self, latents: Sequence[Tensor], timestep: int, call: Call) -> Tensor:
+        context = torch.stack([text.embedding for text in call.texts]).to(self.device, self.dtype)
         with self.doing(call):
-            output = self.unet(
+            return self.unet(
                 torch.cat(list(latents)).to(self.device, self.dtype),
-                timestep,
-                encoder_hidden_states=torch.cat(contexts).to(self.device, self.dtype),
+                torch.full((), timestep, device=self.device),  # a number would be copied there, and waited for
+                encoder_hidden_states=context,
                 return_dict=False,
             )[0]
-        return list(output.split(call.frames))
 
     @contextmanager
     def doing(self, call: Call) -> Iterator[None]:
@@ -76,7 +101,27 @@ class FateZeroUNet:
         finally:
             self._current[0] = ALONE  # a call holds the whole inversion; it shall not outlive the edit
 
-    def _layer(self, name: str) -> Layer:
+    def _once(self, _, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        """The time's embedding, the same in all rows, for as many rows as there will be."""
+        return output[:1] if self._current[0].texts else None
+
+    def _part_rows(self, _, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """Rows that were computed as one go apart, where the prompt comes in."""
+        call = self._current[0]
+        return (inputs[0].repeat(len(call.rows), 1, 1, 1), *inputs[1:]) if call.alike else None
+
+    def _part_skips(self, _, inputs: tuple, options: dict) -> tuple[tuple, dict] | None:
+        """What was kept of them before for the way up goes apart too."""
+        call = self._current[0]
+        if not call.alike:
+            return None
+        skips = tuple(
+            skip.repeat(len(call.rows), 1, 1, 1) if len(skip) == call.frames else skip
+            for skip in options["res_hidden_states_tuple"]
+        )
+        return inputs, options | {"res_hidden_states_tuple": skips}
+
+    def _layer(self, name: str, first_text: str) -> Layer:
         """What the profile says of the layer with this name, such as `down_blocks.1.attentions.0.…attn1.processor`."""
         place, index = name.split(".")[:2]
         if place == "down_blocks":
@@ -91,4 +136,13 @@ class FateZeroUNet:
             injects=level in profile.inject_levels,
             gives_mask=level == profile.mask_level and place.split("_")[0] in profile.mask_places,
             anchored=level in profile.anchor_levels,
+            before_text=name.startswith(f"{first_text}.transformer_blocks.0.attn1."),
         )
+
+
+def _first_with_text(unet: UNet2DConditionModel) -> str:
+    """The first of the UNet's transformers that a call comes to, by its name."""
+    for index, block in enumerate(unet.down_blocks):
+        if getattr(block, "has_cross_attention", False):
+            return f"down_blocks.{index}.attentions.0"
+    return "mid_block.attentions.0"

@@ -13,6 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from protocol.models import Model
 from protocol.settings import BUILTIN_MODEL
 
+from ..devices import memory_format
 from ..fatezero.profile import Profile, tuned
 from ..fatezero.schedule import Schedule
 from ..fatezero.temporal import has_temporal_layers
@@ -70,7 +71,10 @@ def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkp
     for file, weight in model.loras:
         merge(Path(file).expanduser(), weight, parts)
     # In half precision some autoencoders overflow.
-    modules = {part: parts.pop(part).to(device, torch.float32 if part == "vae" else dtype).eval() for part in PARTS}
+    modules = {}
+    for part in PARTS:
+        own = torch.float32 if part == "vae" else dtype
+        modules[part] = parts.pop(part).to(device, own, memory_format=memory_format(device, own)).eval()
     profile, side = _profile(path, modules["unet"], modules["vae"])
     checkpoint = Checkpoint(
         name=model.path if model.path == BUILTIN else path.name,

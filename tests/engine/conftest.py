@@ -31,7 +31,7 @@ def small_checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def editor(small_checkpoint) -> Editor:
-    return Editor.load(str(small_checkpoint), device="cpu")
+    return Editor.load(str(small_checkpoint), device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="session")

@@ -22,15 +22,33 @@ def test_a_tiny_bench_writes_its_figures(tmp_path, small_checkpoint):
     said = engine("bench", *asked, "--out", out)
     assert "plain UNet, 8 rows a call" in said and said.count("second prompt through first") == 2
     result = json.loads(out.read_text())
-    assert set(result) == {"device", "command", "rows"} and "float32" in result["device"]
+    assert set(result) == {"device", "command", "rows"} and "CPU" in result["device"]
     assert result["command"].startswith("python -m engine bench --model")
     rows = result["rows"]
     assert [(row["frames"], row["mode"]) for row in rows] == [
-        (frames, mode) for frames in (1, 3) for mode in ("first prompt", "second prompt")
+        (frames, mode)
+        for frames in (1, 3)
+        for mode in ("first prompt", "second prompt", "first prompt, attention kept")
     ]
     for row in rows:
         assert set(row) == KEYS and (row["size"], row["steps"], row["peak_device_bytes"]) == ("128x64", 2, 0)
         assert row["seconds"] > 0 and row["job_over_floor"] > 0.5 and row["peak_ram_bytes"] > 0
+
+
+def test_a_breakdown_accounts_for_the_whole_job(tmp_path, small_checkpoint):
+    out = tmp_path / "breakdown.json"
+    asked = ("--model", small_checkpoint, "--breakdown", "--frames", 2, "--steps", 2, "--device", "cpu")
+    said = engine("bench", *asked, "--out", out)
+    taken = json.loads(out.read_text())
+    job, unet = taken["job"], taken["unet"]
+    assert all(name in said for name in (*job, *unet))
+    whole = job.pop("whole job")
+    assert sum(job.values()) == pytest.approx(whole) and 0 <= job["rest"] < whole / 2
+    nothing_to_do = {"masks", "source's pixels laid over"}
+    assert {name for name, seconds in job.items() if not seconds} <= nothing_to_do
+    rows = sum(seconds for name, seconds in job.items() if name.startswith("UNet"))
+    assert sum(seconds for name, seconds in unet.items() if not name.startswith("of it")) == pytest.approx(rows)
+    assert min(unet.values()) > 0
 
 
 def test_the_clip_slides_and_is_read_in_parts():

@@ -96,15 +96,23 @@ def test_a_clip_that_must_be_whole_and_does_not_fit_is_refused_with_the_range_th
 
 
 def test_the_estimate_of_memory_is_above_what_is_used(editor):
-    """Measured by the allocator's own count over one call with all rows."""
-    from engine.fatezero.attention import EMPTY, SOURCE, TARGET, Call
+    """Measured by the allocator's own count over a step's calls."""
+    from engine.fatezero.attention import EMPTY, SOURCE, TARGET, Call, CrossEdit, Source, Text
     from engine.memory import bytes_per_frame
 
     geometry = editor.geometry(clip(4))
     width, height = (side // editor.checkpoint.factor for side in geometry.padded)
-    x, prompt = torch.zeros(4, 4, height, width), torch.zeros(77, editor.unet.unet.config.cross_attention_dim)
+    x, text = torch.zeros(4, 4, height, width), Text(torch.zeros(77, editor.unet.unet.config.cross_attention_dim))
+
+    def step():
+        asked = Call((SOURCE,), 4, [[1] * 4], leaves=Source(self_attention=True, cross_attention=True))
+        source, cross = editor.unet.leave(x, 1, text, asked), CrossEdit(torch.eye(77), torch.ones(77))
+        edited = Call((EMPTY, TARGET), 4, [[1] * 4], source=source, cross=cross, inject_self=True)
+        editor.unet([x] * 2, 1, [text] * 2, edited)
+
+    step()  # after it the text is projected
     with torch.profiler.profile(profile_memory=True) as profile:
-        editor.unet([x] * 3, 1, [prompt] * 3, Call((SOURCE, EMPTY, TARGET), 4))
+        step()
     held = peak = 0
     for event in profile.profiler.kineto_results.events():
         if event.name() == "[memory]":

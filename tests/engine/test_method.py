@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
 from torch.nn import functional
 
 from engine.fatezero.attention import (
@@ -15,6 +16,8 @@ from engine.fatezero.attention import (
     CrossEdit,
     Layer,
     SelfAttention,
+    Source,
+    Text,
     key_frames,
 )
 from engine.fatezero.frames import TemporalSettings
@@ -23,6 +26,7 @@ from engine.fatezero.method import Blend, EditPlan, Inversion, edit, invert
 from engine.fatezero.normalization import ClipGroupNorm
 from engine.fatezero.profile import Profile
 from engine.fatezero.schedule import Schedule
+from engine.fatezero.sources import KeptSources
 from engine.fatezero.unet import FateZeroUNet
 from engine.models.checkpoint import load
 
@@ -38,31 +42,71 @@ def probabilities(query, key):
     return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
 
 
+def layer_of_attention(context_width=None):
+    """diffusers' own, with weights that make the maps sharp, and its projections by head."""
+    torch.manual_seed(0)
+    attn = Attention(HEADS * WIDTH, context_width, heads=HEADS, dim_head=WIDTH).requires_grad_(False)
+    for projection in (attn.to_q, attn.to_k):
+        projection.weight.mul_(3)
+    return attn, lambda projection, states: projection(states).unflatten(-1, (HEADS, WIDTH)).transpose(1, 2)
+
+
+def put_out(attn, values):
+    return attn.to_out[0](values.transpose(1, 2).flatten(2))
+
+
 def test_cross_attention_is_edited_as_with_explicit_maps():
+    attn, projected = layer_of_attention(WIDTH)
     take, keep = random(TOKENS, TOKENS).abs(), random(TOKENS).abs()
-    call = Call((SOURCE, EMPTY, TARGET), FRAMES, cross=CrossEdit(take, keep))
-    query, key, value = (
-        random(9, HEADS, PIXELS, WIDTH),
-        random(9, HEADS, TOKENS, WIDTH),
-        random(9, HEADS, TOKENS, WIDTH),
-    )
-    out = CrossAttention(LAYER, [call]).attend(call, query, key, value)
-    maps = probabilities(query, key)
-    new = maps[:3] @ take + maps[6:] * keep
-    torch.testing.assert_close(out, torch.cat([maps[:6] @ value[:6], new @ value[6:]]), rtol=1e-4, atol=1e-5)
+    prompts = {row: random(TOKENS, WIDTH) + place for place, row in enumerate((SOURCE, EMPTY, TARGET))}
+    states = {row: random(FRAMES, PIXELS, HEADS * WIDTH).roll(place) for place, row in enumerate(prompts)}
+
+    source = Source(self_attention=False, cross_attention=True)
+    call = Call((SOURCE,), FRAMES, leaves=source, texts=[Text(prompts[SOURCE])])
+    processor = CrossAttention(LAYER, current := [call])
+    plain = processor(attn, states[SOURCE])
+    rows = (EMPTY, TARGET)
+    texts = [Text(prompts[row]) for row in rows]
+    current[0] = Call(rows, FRAMES, source=source, cross=CrossEdit(take, keep), texts=texts)
+    out = processor(attn, torch.cat([states[row] for row in rows]))
+
+    maps = {
+        row: probabilities(projected(attn.to_q, states[row]), projected(attn.to_k, prompts[row][None]))
+        for row in prompts
+    }
+    values = {row: projected(attn.to_v, prompts[row][None]) for row in prompts}
+    new = maps[SOURCE] @ take + maps[TARGET] * keep
+    expected = [maps[SOURCE] @ values[SOURCE], maps[EMPTY] @ values[EMPTY], new @ values[TARGET]]
+    for actual, right in zip((plain, *out.split(FRAMES)), expected, strict=True):
+        torch.testing.assert_close(actual, put_out(attn, right), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("keys", [[[1, 1, 1]], [[0, 0, 1], [2, 2, 2]]])
 @pytest.mark.parametrize("masked", [False, True])
-def test_self_attention_is_injected_as_with_explicit_maps(masked):
+@pytest.mark.parametrize("rows", [(EMPTY, TARGET), (TARGET,)])
+def test_self_attention_is_injected_as_with_explicit_maps(rows, masked, keys):
+    attn, projected = layer_of_attention()
     mask = random(FRAMES, PIXELS) > 0
-    call = Call((SOURCE, TARGET), FRAMES, [[1, 1, 1]], inject_self=True, mask=(lambda level: mask) if masked else None)
-    query, key, value = (random(6, HEADS, PIXELS, WIDTH) + offset for offset in range(3))
-    out = SelfAttention(LAYER, [call]).attend(call, query, key, value)
-    anchored = [1, 1, 1, 4, 4, 4]
-    maps, values = probabilities(query, key[anchored]), value[anchored]
+    states = {
+        row: random(FRAMES, PIXELS, HEADS * WIDTH).roll(place) for place, row in enumerate((SOURCE, EMPTY, TARGET))
+    }
+    source = Source(self_attention=True, cross_attention=False)
+    processor = SelfAttention(LAYER, current := [Call((SOURCE,), FRAMES, keys, leaves=source)])
+    processor(attn, states[SOURCE])
+    asked = dict(source=source, inject_self=True, mask=(lambda level: mask) if masked else None)
+    current[0] = Call(rows, FRAMES, keys, **asked)
+    out = processor(attn, torch.cat([states[row] for row in rows]))
+
+    def chosen(projection, row):
+        return torch.cat([projected(projection, states[row])[frames] for frames in keys], dim=-2)
+
+    maps = {row: probabilities(projected(attn.to_q, states[row]), chosen(attn.to_k, row)) for row in states}
+    values = {row: chosen(attn.to_v, row) for row in states}
     keep_own = mask[:, None, :, None] if masked else torch.zeros(1, dtype=torch.bool)
-    expected = torch.where(keep_own, maps[3:] @ values[3:], maps[:3] @ values[3:])
-    torch.testing.assert_close(out, torch.cat([maps[:3] @ values[:3], expected]), rtol=1e-4, atol=1e-5)
+    right = torch.where(keep_own, maps[TARGET] @ values[TARGET], maps[SOURCE] @ values[TARGET])
+    expected = [maps[EMPTY] @ values[EMPTY], right][-len(rows) :]
+    for actual, right in zip(out.split(FRAMES), expected, strict=True):
+        torch.testing.assert_close(actual, put_out(attn, right), rtol=1e-4, atol=1e-5)
 
 
 def test_gathered_maps_are_the_mean_over_heads_and_layers():
@@ -108,6 +152,31 @@ def test_without_a_calls_wishes_the_unet_computes_what_it_did(model, unet, read,
         expected = plain(x, 500, encoder_hidden_states=prompt.expand(2, -1, -1)).sample
     (actual,) = unet([x], 500, [prompt], Call((TARGET,), 2))
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_of_one_latent_are_what_they_are_apart(unet, read, embedding):
+    """Computed as one until a prompt is seen, also where a convolution in steps of 2 rounds up."""
+    x, prompts = random(2, 4, 18, 10), [embedding(read(text)) for text in ("", "a red cube on grass")]
+    together = unet([x, x], 500, prompts, Call((EMPTY, TARGET), 2))
+    for prompt, row in zip(prompts, together, strict=True):
+        (alone,) = unet([x.clone()], 500, [prompt], Call((TARGET,), 2))
+        torch.testing.assert_close(row, alone, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(*together)
+
+
+def test_a_source_is_left_off_after_its_last_layer_that_injects(unet, read, embedding):
+    """Its call makes no output, and runs nothing of the level above those that inject."""
+    ran = []
+    hooks = [
+        unet.unet.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
+        for name in ("up_blocks.2.resnets.2", "up_blocks.2.upsamplers.0", "up_blocks.3", "conv_out")
+    ]
+    call = Call((SOURCE,), 2, [[0, 0]], leaves=Source(self_attention=True, cross_attention=True))
+    source = unet.leave(random(2, 4, 16, 16), 500, embedding(read("a red cube")), call)
+    for hook in hooks:
+        hook.remove()
+    assert ran == ["up_blocks.2.resnets.2"]
+    assert len(source.taken) == 22  # two down and three up at each of two levels and one in the middle, of both kinds
 
 
 MID_FRAME = TemporalSettings()
@@ -259,6 +328,26 @@ def test_a_mask_of_everything_is_the_edits_own_attention(small_edit):
     assert (injected - free).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(("steps_of_room", "fewest", "most"), [(0, 0, 0), (1.5, 1, 2), (9, 3, 3)])
+def test_what_the_inversion_leaves_is_what_the_source_would(small_edit, steps_of_room, fewest, most):
+    """An edit ends in the same bits whether all of the source was kept, a part, or nothing; also in parts of the clip."""
+    plan = EditPlan(small_edit.source, small_edit.target, self_window=(0.0, 0.4), cross_window=(0.0, 0.6))
+    prompt = small_edit.source, small_edit.embeddings["source"]
+    asked = Call((SOURCE,), 3, [[1, 1, 1]], leaves=Source(self_attention=True, cross_attention=True))
+    room = int(steps_of_room * small_edit.unet.leave(small_edit.latents, 500, prompt[1], asked).nbytes)
+    for chunk in (None, 2):
+        kept, inversion = KeptSources(plan.takes(small_edit.steps), room), Inversion([small_edit.latents])
+        for _ in invert(small_edit.unet, small_edit.schedule, inversion, *prompt, MID_FRAME, chunk, kept=kept):
+            pass
+        there = [step for step in range(small_edit.steps) if step in kept]
+        what = inversion, plan, small_edit.embeddings, MID_FRAME
+        with_kept = list(edit(small_edit.unet, small_edit.schedule, *what, chunk=chunk, kept=kept))
+        assert not any(step in kept for step in there)
+        without = list(edit(small_edit.unet, small_edit.schedule, *what, chunk=chunk))
+        assert torch.equal(with_kept[-1].latents, without[-1].latents)
+        assert fewest <= len(there) <= most
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_comes_near(model, read, embedding, small_edit, dtype):
     half = load("tests/data/checkpoint", torch.device("cpu"), dtype)
@@ -267,6 +356,8 @@ def test_half_precision_comes_near(model, read, embedding, small_edit, dtype):
     cross = EditPlan(small_edit.source, small_edit.target).cross_edits(5, torch.empty(0, dtype=dtype))[0]
     outputs = []
     for net, edit_of in ((small_edit.unet, CrossEdit(cross.take.float(), cross.keep.float())), (unet, cross)):
-        call = Call((SOURCE, EMPTY, TARGET), 3, [[1, 1, 1]], cross=edit_of, inject_self=True, gather=TARGET)
-        outputs.append(net([x] * 3, 500, [small_edit.embeddings[row] for row in call.rows], call)[-1].float())
+        asked = Call((SOURCE,), 3, [[1, 1, 1]], leaves=Source(self_attention=True, cross_attention=True))
+        source = net.leave(x, 500, small_edit.embeddings[SOURCE], asked)
+        call = Call((EMPTY, TARGET), 3, [[1, 1, 1]], source=source, cross=edit_of, inject_self=True, gather=TARGET)
+        outputs.append(net([x] * 2, 500, [small_edit.embeddings[row] for row in call.rows], call)[-1].float())
     assert float((outputs[0] - outputs[1]).norm() / outputs[0].norm()) < (0.05 if dtype is torch.bfloat16 else 0.01)
