@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from . import mask_files
 from .events import (
@@ -36,11 +35,10 @@ from .events import (
 from .landing import Landing
 from .link import ABSENT, LOST, Link
 from .mask_files import About
+from .orders import Order
 from .places import Local, Place
 from .protocol import files
 from .protocol.errors import ProtocolError
-from .protocol.messages import Task
-from .protocol.settings import EditSettings
 from .trouble import Trouble, as_is
 
 STATUS_EVERY = 1.0
@@ -53,18 +51,6 @@ COMES_TO_REST = 0.02
 """Seconds between a thread's word that it will stand still and when it does: it still has to wait for its turn."""
 LASTING = 20.0
 """Seconds after which a connection counts as one that holds."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """A job as it is handed over."""
-
-    job_id: str
-    settings: EditSettings
-    frames: list[Path]
-    fps: float
-    task: Task
-    own_masks: list[Path]
 
 
 class _Cancelled(Exception):

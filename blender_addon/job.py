@@ -12,11 +12,12 @@ from typing import Protocol
 import msgspec
 
 from . import documents, events, folders, landing, reimport, strips
-from .client import Client, Order
+from .client import Client
 from .documents import Document
 from .export import Export
 from .landing import Landing
 from .mask_files import About
+from .orders import Order
 from .protocol import PROTOCOL_VERSION
 from .protocol.messages import Task, WordSeen
 from .protocol.settings import EditSettings
