@@ -18,7 +18,7 @@ sys.path += packages.split(os.pathsep)
 addon_utils.extensions_refresh()
 addon_utils.enable(MODULE, default_set=True)
 bpy.ops.wm.open_mainfile(filepath=blend)
-addon = sys.modules[MODULE + ".operators"]
+addon = sys.modules[MODULE + ".operators.edit"]
 session = addon.jobs.session
 if what == "begin":
     settings = bpy.data.scenes["Scene"].fatezero
