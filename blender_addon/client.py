@@ -35,10 +35,11 @@ from .events import (
 from .landing import Landing
 from .link import ABSENT, LOST, Link
 from .mask_files import About
+from .orders import Order
 from .places import Local, Place
 from .protocol import files
 from .protocol.errors import ProtocolError
-from .tasks import Cancelled, Order, Task
+from .tasks import Cancelled, Task
 from .trouble import Trouble, as_is
 
 STATUS_EVERY = 1.0

@@ -18,11 +18,11 @@ from .documents import Document
 from .export import Export
 from .landing import Landing
 from .mask_files import About
+from .orders import Order
 from .protocol import PROTOCOL_VERSION
 from .protocol.messages import Task, WordSeen
 from .protocol.settings import EditSettings
 from .records import Record
-from .tasks import Order
 from .trouble import Trouble
 
 log = logging.getLogger(__name__)

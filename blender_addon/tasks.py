@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-
-from .protocol import messages
-from .protocol.settings import EditSettings
 
 
 class Cancelled(Exception):
@@ -20,15 +16,3 @@ class Task:
 
     job_id: str
     do: Callable[[], None]
-
-
-@dataclass(frozen=True)
-class Order:
-    """A job as it is handed over."""
-
-    job_id: str
-    settings: EditSettings
-    frames: list[Path]
-    fps: float
-    task: messages.Task
-    own_masks: list[Path]

@@ -31,7 +31,7 @@ def test_frames_go_there_and_come_back_edited(connection, settings, clip, tmp_pa
     assert {"read", "load", "encode", "invert", "edit", "decode", "write"} <= status.timings.keys()
     assert all(seconds >= 0 for seconds in status.timings.values())
     fetched = connection.fetch("trip", tmp_path / "out", on_received=lambda *now: received.append(now))
-    assert received[0] == (0, 6) and received[-1] == (6, 6)
+    assert received[0] == (0, 9) and received[-1] == (9, 9)  # frames, masks and packs
     assert [path.name for path in fetched.frames] == ["00001.png", "00002.png", "00003.png"]
     for source, edited, mask in zip(frames, fetched.frames, fetched.masks["ball"], strict=True):
         assert pixels(edited).shape == (32, 48, 3)

@@ -97,7 +97,11 @@ def test_what_is_over_a_limit_is_refused(shared_engine):
     upload = messages.Upload(blob=BLOB, size=limits.MAX_BLOB_BYTES + 1, offset=0)
     header = wire.pack(upload)[0]
     with Raw(shared_engine.endpoint) as raw:
-        for parts in ([header, b"x"], [header, bytes(limits.CHUNK_BYTES + 1)], [header, b"", b""]):
+        for parts in (
+            [header, b"x"],
+            [header, bytes(limits.CHUNK_BYTES + 1)],
+            [header, *[b""] * (limits.MAX_BUFFERS + 1)],
+        ):
             assert raw.ask(*parts).code == "over-limit"
 
 

@@ -1,0 +1,22 @@
+"""What the client's thread is handed over to have made. Without bpy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .protocol.messages import Task
+from .protocol.settings import EditSettings
+
+
+@dataclass(frozen=True)
+class Order:
+    """A job as it is handed over."""
+
+    job_id: str
+    settings: EditSettings
+    frames: list[Path]
+    fps: float
+    task: Task
+    own_masks: list[Path]
+    """One for each frame, or none."""
