@@ -14,7 +14,18 @@ from tests.blender_addon.conftest import MODULE, ROOT, processes_with, reach, wa
 
 WITHOUT_BPY = [
     f"{name}.py"
-    for name in ["client", "engine_process", "events", "installer", "landing", "link", "places", "trial", "trouble"]
+    for name in [
+        "client",
+        "engine_process",
+        "events",
+        "installer",
+        "landing",
+        "link",
+        "places",
+        "png",
+        "trial",
+        "trouble",
+    ]
 ]
 HANDLERS = [name for name in dir(bpy.app.handlers) if isinstance(getattr(bpy.app.handlers, name), list)]
 
