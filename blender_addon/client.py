@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from . import mask_files
 from .events import (
     Arrived,
     EngineChanged,
@@ -25,6 +26,8 @@ from .events import (
     JobChanged,
     JobLost,
     NotFetched,
+    Preview,
+    Previewed,
     Refused,
     Sending,
     Sent,
@@ -32,9 +35,11 @@ from .events import (
 )
 from .landing import Landing
 from .link import ABSENT, LOST, Link
+from .mask_files import About
 from .places import Local, Place
 from .protocol import files
 from .protocol.errors import ProtocolError
+from .protocol.messages import Task
 from .protocol.settings import EditSettings
 from .trouble import Trouble, as_is
 
@@ -58,6 +63,8 @@ class Order:
     settings: EditSettings
     frames: list[Path]
     fps: float
+    task: Task
+    own_masks: list[Path]
 
 
 class _Cancelled(Exception):
@@ -119,9 +126,9 @@ class Client:
         """Let the engine know that the job's result is `taken`, or that it may `forget` the job; `Told` follows."""
         self._ask_for(job_id, partial(self._tell, job_id, what))
 
-    def fetch(self, job_id: str, landing: Landing) -> None:
-        """Bring a finished job's result here."""
-        self._commands.put(partial(self._transfers.append, _Task(job_id, partial(self._fetch, job_id, landing))))
+    def fetch(self, job_id: str, landing: Landing, masks: About) -> None:
+        """Bring a finished job's result here; of its masks, if it has any, comes a set."""
+        self._commands.put(partial(self._transfers.append, _Task(job_id, partial(self._fetch, job_id, landing, masks))))
 
     def cancel(self, job_id: str, landing: Landing | None) -> None:
         """End a job wherever it is, and remove what has arrived of it; `JobLost` follows, and at last `Told`."""
@@ -265,8 +272,9 @@ class Client:
     def _submit(self, order: Order) -> None:
         self._stop_if_unwanted(order.job_id)
         status = self.link.connection.submit(
-            order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id)
-        )
+            order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id),
+            task=order.task, own_masks=order.own_masks,
+        )  # fmt: skip
         names = "".join(files.digest(path) for path in order.frames)
         self._unsent.discard(order.job_id)
         self._follow(order.job_id)
@@ -278,10 +286,11 @@ class Client:
         self._follow(job_id)
         self.events.put(JobChanged(status))
 
-    def _fetch(self, job_id: str, landing: Landing) -> None:
+    def _fetch(self, job_id: str, landing: Landing, masks: About) -> None:
         self._stop_if_unwanted(job_id)
         try:
             fetched = self.link.connection.fetch(job_id, landing.open(), partial(self._report, Fetching, job_id))
+            mask_set = mask_files.keep(fetched, landing.open(), masks)
             folder = landing.show()
         except Trouble as trouble:
             self.events.put(NotFetched(job_id, trouble))
@@ -292,7 +301,7 @@ class Client:
             self.events.put(NotFetched(job_id, as_is(error.sentence, error.remedy)))
             return
         self._followed.discard(job_id)
-        self.events.put(Arrived(job_id, folder, len(fetched.frames), self.link.welcome.engine))
+        self.events.put(Arrived(job_id, folder, len(fetched.frames), self.link.welcome.engine, mask_set))
 
     def _forget(self, job_id: str) -> None:
         self.link.connection.forget(job_id)
@@ -317,6 +326,10 @@ class Client:
                 self._next_status = 0.0  # ask: an event has no blobs
             elif status.job_id in self._followed:
                 self.events.put(JobChanged(status))
+        for seen, pictures in self.link.connection.previews():
+            if seen.job_id in self._followed:
+                preview = Preview(list(pictures), seen.frames, seen.step, seen.steps)
+                self.events.put(Previewed(seen.job_id, preview))
         if time.monotonic() >= self._next_status:
             for job_id in self._followed - self._done:
                 self._ask(job_id)
@@ -324,7 +337,7 @@ class Client:
 
     def _ask(self, job_id: str) -> None:
         try:
-            status = self.link.connection.status(job_id)
+            status = self.link.connection.status(job_id, preview=True)
         except ProtocolError as error:
             if error.code in LOST:
                 raise

@@ -41,6 +41,11 @@ def current() -> Document:
     return Document(_generation, Path(bpy.data.filepath))
 
 
+def here() -> Document:
+    """The open document, saved or not: for what leaves nothing beside it."""
+    return Document(_generation, Path(bpy.data.filepath))
+
+
 def earlier(path: Path) -> Document:
     """A document that was open in an earlier session."""
     return Document(-1, path)

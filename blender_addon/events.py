@@ -48,6 +48,24 @@ class JobChanged:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What a running job's work looks like after a step: PNG files, small, of some frames of the clip, from 0."""
+
+    pictures: list[bytes]
+    frames: list[int]
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Previewed:
+    """The job has a new preview."""
+
+    job_id: str
+    preview: Preview
+
+
+@dataclass(frozen=True)
 class Fetching:
     """So many files of the job's result have arrived."""
 
@@ -58,12 +76,16 @@ class Fetching:
 
 @dataclass(frozen=True)
 class Arrived:
-    """The job's whole result is safe in `folder`: so many frames, made by that version of the engine."""
+    """The job's whole result is safe in `folder`: so many frames, made by that version of the engine.
+
+    `mask_set`: where its masks are, if it has made any.
+    """
 
     job_id: str
     folder: Path
     frames: int
     made_by: str
+    mask_set: Path | None
 
 
 @dataclass(frozen=True)
@@ -97,4 +119,6 @@ class Refused:
     trouble: Trouble
 
 
-Event = EngineChanged | Sending | Sent | JobChanged | Fetching | Arrived | NotFetched | JobLost | Told | Refused
+Event = (
+    EngineChanged | Sending | Sent | JobChanged | Previewed | Fetching | Arrived | NotFetched | JobLost | Told | Refused
+)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 import uuid
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -14,7 +16,9 @@ from .client import Client, Order
 from .documents import Document
 from .export import Export
 from .landing import Landing
+from .mask_files import About
 from .protocol import PROTOCOL_VERSION
+from .protocol.messages import Task, WordSeen
 from .protocol.settings import EditSettings
 from .records import Record
 from .trouble import Trouble
@@ -27,8 +31,24 @@ AT_REST = ("unfetched", "unplaced")
 """Its result is at the engine, or its files are here, and somebody has to do something about what is in the way."""
 
 
+class OwnMasks(Protocol):
+    """The user's own mask for each frame of a strip on its way into files, as an `Export` has the frames."""
+
+    frames: list[Path]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all are there."""
+
+    def render_next(self) -> None:
+        """Write the next one; `Trouble` where that is impossible."""
+
+    def discard(self) -> None:
+        """Remove everything that was written."""
+
+
 class Job:
-    """One edit.
+    """One edit, or one search for the masks of a prompt's words (`task`), which ends without a strip.
 
     `state` is `exporting`, `sending`, `queued`, `running`, `paused`, `fetching` or `placing`; `unfetched` where the
     result cannot be written here, `unplaced` where its document is not open; in the end `done`, `failed` or `cancelled`.
@@ -51,6 +71,13 @@ class Job:
         """The new strip's name, once there is one."""
         self.folder: Path | None = None
         """The result's files, once they are there."""
+        self.task: Task = "edit"
+        self.mask_set: Path | None = None
+        """The folder with the masks that it has made, once they are there: of an edit those of its mask and blend words."""
+        self.words: list[WordSeen] = []
+        """The source prompt's words as the model has seen them, once it is done there."""
+        self.preview: events.Preview | None = None
+        """What its work looks like, while it runs."""
         self.at_engine = False
         """Whether the engine has it for certain."""
         self._was_sending = False
@@ -58,13 +85,25 @@ class Job:
         self._digest, self._made_by, self._frames = "", "", 0
         self._landing: Landing | None = None
         self._export: Export | None = None
+        self._own_masks: OwnMasks | None = None
 
     @classmethod
-    def begin(cls, source: strips.Source, settings: EditSettings, engine: str) -> Job:
-        """A new one; `Trouble` where its frames or its result could not be written."""
-        job = cls(uuid.uuid4().hex, source, settings, documents.current(), engine)
-        landing.probe(job.document.path)
+    def begin(
+        cls,
+        source: strips.Source,
+        settings: EditSettings,
+        engine: str,
+        task: Task = "edit",
+        own_masks: OwnMasks | None = None,
+    ) -> Job:
+        """A new one; `Trouble` where its frames or its result could not be written. `own_masks` are the job's then."""
+        document = documents.current() if task == "edit" else documents.here()
+        job = cls(uuid.uuid4().hex, source, settings, document, engine)
+        if task == "edit":
+            landing.probe(job.document.path)
+        job.task, job._own_masks = task, own_masks
         job._export = Export(source, folders.export_folder(job.id))
+        job.steps *= len(job._exports)
         return job
 
     @classmethod
@@ -72,7 +111,7 @@ class Job:
         """One that an earlier session has begun."""
         document = documents.earlier(record.document)
         job = cls(record.job_id, record.source, record.settings, document, record.engine)
-        job.begun = record.begun
+        job.begun, job.task = record.begun, record.task
         job._was_sending = record.state == "sending"
         job.at_engine, job._tell, job.notes = not job._was_sending, record.tell, record.notes
         job._digest, job._made_by, job._frames = record.digest, record.made_by, record.frames
@@ -105,7 +144,13 @@ class Job:
             made_by=self._made_by,
             frames=self._frames,
             notes=self.notes,
+            task=self.task,
         )
+
+    @property
+    def _exports(self) -> list[Export | OwnMasks]:
+        """What has to be written before it can be sent."""
+        return [part for part in (self._export, self._own_masks) if part]
 
     @property
     def final(self) -> bool:
@@ -124,11 +169,12 @@ class Job:
                 "Another file was opened before all of '{name}' was exported.", "Open {file} and edit the strip again.",
                 name=self.source.name, file=self.document.path.name,
             )  # fmt: skip
-        self._export.render_next()
-        self.step = len(self._export.frames)
-        if self._export.complete:
+        next(part for part in self._exports if not part.complete).render_next()
+        self.step = sum(len(part.frames) for part in self._exports)
+        if all(part.complete for part in self._exports):
             self.state, self.step = "sending", 0
-            client.submit(Order(self.id, self.settings, self._export.frames, self.source.fps))
+            masks = self._own_masks.frames if self._own_masks else []
+            client.submit(Order(self.id, self.settings, self._export.frames, self.source.fps, self.task, masks))
 
     def handle(self, event: events.Event, client: Client) -> None:
         """Take in what the client says about this job."""
@@ -149,21 +195,27 @@ class Job:
                 self._digest, self.at_engine = digest, True
                 self._end_export()
             case events.JobChanged(status=status) if status.state == "done":
-                self.notes, self.timings = status.notes, status.timings
-                self.at_engine = True
+                self.notes, self.timings, self.words = status.notes, status.timings, status.words
+                self.at_engine, self.preview = True, None
                 if self.state != "fetching":
                     self.fetch(client)
             case events.JobChanged(status=status):
                 self.state, self.stage, self.at_engine = status.state, status.stage, True
                 self.step, self.steps, self.ahead = status.step, status.steps, status.ahead
                 self.fraction, self.seconds_left = status.fraction, status.seconds_left
+                self.preview = self.preview if self.state == "running" else None
+            case events.Previewed(preview=preview) if self.state == "running":
+                self.preview = preview
             case events.Arrived() | events.NotFetched() if self.state != "fetching":
                 pass
-            case events.Arrived(folder=folder, frames=frames, made_by=made_by):
-                self.folder, self._frames, self._made_by = folder, frames, made_by
+            case events.Arrived(folder=folder, frames=frames, made_by=made_by, mask_set=mask_set):
+                self.folder, self._frames, self._made_by, self.mask_set = folder, frames, made_by, mask_set
                 self._tell = "taken"
                 client.tell(self.id, "taken")
-                self.look_for_document()
+                if self.task == "edit":
+                    self.look_for_document()
+                else:
+                    self.end("done")
             case events.NotFetched(trouble=trouble):
                 self.state, self.trouble = "unfetched", trouble
             case events.Refused(trouble=trouble):
@@ -173,11 +225,16 @@ class Job:
         """Bring the result here."""
         self.state, self.step, self.steps, self.trouble = "fetching", 0, 0, None
         self.fraction, self.seconds_left = 1.0, None
-        if self._landing and not self._landing.is_beside(self.document.path):
+        masks = About(
+            folders.masks_folder() / self.id, dataclasses.asdict(self.source), self.settings.source, self._digest
+        )
+        if self.task == "masks":
+            self._landing = Landing(masks.folder)
+        elif self._landing and not self._landing.is_beside(self.document.path):
             self._landing.discard()  # the document has been saved elsewhere since the last try
             self._landing = None
         self._landing = self._landing or Landing.beside(self.document.path, self.source.name)
-        client.fetch(self.id, self._landing)
+        client.fetch(self.id, self._landing, masks)
 
     def take_up(self, client: Client) -> None:
         """Go on with a client that has just been told to start."""
@@ -216,7 +273,7 @@ class Job:
 
     def end(self, state: str, trouble: Trouble | None = None) -> None:
         """It is over: leave no file behind but a finished result."""
-        self.state, self.trouble = state, trouble
+        self.state, self.trouble, self.preview = state, trouble, None
         self._end_export()
 
     def look_for_document(self) -> None:
@@ -251,9 +308,9 @@ class Job:
         self.document = documents.followed(self.document)
 
     def _end_export(self) -> None:
-        if self._export:
-            self._export.discard()
-            self._export = None
+        for part in self._exports:
+            part.discard()
+        self._export = self._own_masks = None
 
     def _cut_off(self) -> Trouble:
         return Trouble(

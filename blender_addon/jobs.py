@@ -12,10 +12,10 @@ from bpy.app.handlers import persistent
 from . import chosen, documents, events, folders, installer, strips, trial
 from .client import Client
 from .engine_process import NOT_INSTALLED
-from .job import Job, unexpected
+from .job import Job, OwnMasks, unexpected
 from .places import Local, Place
-from .protocol.messages import Welcome
-from .protocol.settings import EditSettings
+from .protocol.messages import Task, Welcome
+from .protocol.settings import EditSettings, for_masks
 from .records import Record, Shelf
 from .trouble import Trouble
 
@@ -71,15 +71,28 @@ class Session:
         """Whether the job is with the engine that is chosen now."""
         return job.engine == (self._client.place if self._client else chosen.place()).name
 
-    def edit(self, source: strips.Source, settings: EditSettings) -> Job:
-        """Begin a job; the timer or `wait` carries it on. `Trouble` where it cannot begin."""
+    def survey(self, source: strips.Source, settings: EditSettings) -> Job:
+        """Begin to find the masks of all words of the source prompt, as `edit`; an edit then goes on from there."""
+        return self.edit(source, for_masks(settings), task="masks")
+
+    def edit(
+        self,
+        source: strips.Source,
+        settings: EditSettings,
+        own_masks: OwnMasks | None = None,
+        task: Task = "edit",
+    ) -> Job:
+        """Begin a job; the timer or `wait` carries it on. `Trouble` where it cannot begin.
+
+        `own_masks`: where `settings.own_mask` says what they do; they are discarded with the job.
+        """
         place = chosen.place()
         chosen.check(place)
         if isinstance(place, Local) and place.python is None and self.engine == "off":
             raise Trouble(*NOT_INSTALLED)
         self.trouble = None
         self.jobs = [job for job in self.jobs if job.state != "cancelled"]
-        self.jobs.append(job := Job.begin(source, settings, place.name))
+        self.jobs.append(job := Job.begin(source, settings, place.name, task, own_masks))
         if self.engine == "off":
             self.start_engine()  # it starts while the frames are exported
         return job

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from .protocol.messages import Task
 from .protocol.private import write_private
 from .protocol.settings import EditSettings
 from .strips import Source
@@ -45,6 +46,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     frames: int = 0
     """How many the result has."""
     notes: list[str] = []
+    task: Task = "edit"
 
 
 class Shelf:

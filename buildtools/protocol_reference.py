@@ -20,7 +20,15 @@ from protocol import PROTOCOL_VERSION, errors, limits, messages, settings, wire
 
 README = Path(__file__).resolve().parent.parent / "protocol" / "README.md"
 ALIASES = {name: types.type_info(getattr(messages, name)) for name in ("BlobName", "JobId", "Count")}
-PARTS = (messages.JobStatus, messages.Failure, messages.Missing, settings.EditSettings, settings.Window)
+PARTS = (
+    messages.JobStatus,
+    messages.Failure,
+    messages.WordSeen,
+    messages.SoftMask,
+    messages.Missing,
+    settings.EditSettings,
+    settings.Window,
+)
 """What messages are made of, beside plain values."""
 
 CHART = """\
@@ -44,6 +52,9 @@ sequenceDiagram
     loop every step
         E-)C: Event(status): a hint
     end
+    C->>E: Query(job_id, preview)
+    E-->>C: Job(status)
+    E-)C: Preview(frames) + small pictures: a hint, once for each Query that asks for it
     Note over C,E: the line is cut, or Blender is closed: the job goes on
     C->>E: Hello(versions)
     E-->>C: Welcome
@@ -73,7 +84,7 @@ SHA-256, in chunks that wait for each other's answers. No path, no pickle and no
 
 ## Bytes
 
-A message is one ZeroMQ part, the header, and at most {limits.MAX_BUFFERS} more, a chunk of a blob.
+A message is one ZeroMQ part, the header, and at most {limits.MAX_BUFFERS} more: a chunk of a blob, or the pictures of a preview.
 
 | Bytes of the header | |
 | --- | --- |
@@ -99,7 +110,10 @@ def reference() -> str:
     requests = [kind for kind in kinds if _answers(kind)]
     lines = [INTRODUCTION, "## Requests and their answers\n"]
     lines.append(_table(("Request", "Answer", "What it asks for"), [_request(kind) for kind in requests]))
-    refused = "Any request may be answered by [`Refusal`](#refusal) instead. [`Event`](#event) comes without a request."
+    refused = (
+        "Any request may be answered by [`Refusal`](#refusal) instead. [`Event`](#event) and [`Preview`](#preview) come "
+        "without a request."
+    )
     lines += [refused + "\n", "## Messages\n"]
     lines.append(
         "Each has the field `request` (`Count`) besides: the number of the request, or of the one that is answered.\n"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -11,27 +11,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from protocol.messages import SoftMask
 from protocol.settings import EditSettings
 
 from .clips import Clip
 from .errors import EditError
 from .fatezero.background import edited_share, lay_over
+from .fatezero.masks import combined
 from .fatezero.method import EditPlan, Inversion, changing_masks, edit, invert
 from .fatezero.schedule import Schedule
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
 from .memory import Budget, attempt
 from .models.text import read_prompt
+from .own_masks import Masks, for_latents
 from .plans import notes_on, notes_on_profile, temporal_settings
+from .previews import Preview, Previewer
 from .progress import ReportProgress, Ticker
+from .reconstruction import Reconstruction
+from .soft_masks import of_words, small
 
 if TYPE_CHECKING:
     from .editing import Editor
 
 T = TypeVar("T")
 
-Write = Callable[[int, np.ndarray, dict[str, np.ndarray]], None]
+Write = Callable[[int, np.ndarray, dict[str | SoftMask, np.ndarray]], None]
 """Takes edited frames in their order as they are made: the number of the first, from 0; (n, H, W, C) uint8 like the
-source's; and for each mask word (n, H, W) uint8."""
+source's; and masks (n, H, W) uint8: for each mask word one in the frames' size, and soft masks, which are small."""
 
 
 class EditRun:
@@ -49,11 +55,16 @@ class EditRun:
         write: Write,
         keep: Keep | None,
         memory_share: float,
+        own_masks: Masks | None = None,
+        preview: Callable[[Preview], None] | None = None,
     ):
         self._editor, self._clip, self._settings, self._plan, self._write = editor, clip, settings, plan, write
         self._schedule, self._steps, self._frames = schedule, schedule.steps, clip.shape[0]
-        self._ticker = Ticker(report, {"encode": 1.0, "invert": self._steps, "edit": 3.0 * self._steps, "decode": 2.0})
+        self._ticker = Ticker(report, self._costs())
         self._geometry = editor.geometry(clip)
+        self._factor, self._own_masks = editor.checkpoint.factor, own_masks
+        self._previewer = Previewer(clip, self._geometry, preview) if preview else None
+        self._reconstruction = Reconstruction() if plan.source.tokens == plan.target.tokens else None
         self._temporal = temporal_settings(editor.checkpoint.profile, settings)
         self._device = editor.unet.device
 
@@ -65,7 +76,8 @@ class EditRun:
         if keep:
             key = self._inversion_key(keep)
             self._inversion = KeptInversion(keep, key)
-            self._kept = KeptState(keep, key_of(settings=msgspec.to_builtins(settings), inversion=key))
+            masks = {"own_masks": own_masks.digest} if own_masks else {}
+            self._kept = KeptState(keep, key_of(settings=msgspec.to_builtins(settings), inversion=key, **masks))
             begun_with, self._state = self._kept.read()
         self._chunk = budget.chunk(self._frames, len(self._temporal.anchors(self._frames)), begun_with)
         self._notes = notes_on(plan) + notes_on_profile(editor.checkpoint.profile, settings)
@@ -82,21 +94,37 @@ class EditRun:
         """Do what is not done yet, and return what was done otherwise than asked. To be called once."""
         try:
             self._run()
+            if self._reconstruction:
+                self._notes.append(self._reconstruction.note())
             return self._notes
         finally:  # the traceback of an exception may hold this object, which shall not hold tensors then
             self._inversion = self._state = self._embeddings = self._schedule = None
 
+    def _costs(self) -> dict[str, float]:
+        """What each stage costs, in denoising steps of one row."""
+        return {"encode": 1.0, "invert": self._steps, "edit": 3.0 * self._steps, "decode": 2.0}
+
     def _run(self) -> None:
         if self._kept:
             self._kept.write(self._chunk, self._state)
+        if self._own_masks:
+            self._take_own_masks()
+        self._decode(self._whatever_is_lost(self._denoise))
+
+    def _denoise(self) -> Tensor | None:
+        """Complete the edit; returns the source's maps, where masks need them."""
+        if self._edited < self._steps:
+            self._invert()
+            self._fitting(self._edit)
+        needed = self._settings.mask_words or (self._settings.keep_background and self._settings.blend_source)
+        return self._mean_maps() if needed else None
+
+    def _whatever_is_lost(self, work: Callable[[], T]) -> T:
+        """Do `work`, and once more where a step of the inversion has been damaged on the disk."""
         lost_before = False
         while True:
             try:
-                if self._edited < self._steps:
-                    self._invert()
-                    self._fitting(self._edit)
-                maps = self._mean_maps()
-                break
+                return work()
             except StepLost as lost:
                 if lost_before:
                     raise EditError(
@@ -106,7 +134,6 @@ class EditRun:
                     ) from lost
                 lost_before = True
             self._inversion.level()
-        self._decode(maps)
 
     @property
     def _edited(self) -> int:
@@ -143,41 +170,85 @@ class EditRun:
 
         told()
         what = self._inversion, self._plan, self._embeddings, self._temporal
-        for state in edit(self._editor.unet, self._schedule, *what, self._state, self._chunk, told):
+        watched = self._previewer.watched if self._previewer else tuple
+        for state in edit(self._editor.unet, self._schedule, *what, self._state, self._chunk, told, watched):
             self._state = state
             if self._kept:
                 self._kept.write(self._chunk, state)
+            if state.clean:
+                self._previewer.take(state.step + 1, self._steps, state.clean, lambda: self._inversion.latents[0])
             told()
         return True
 
-    def _mean_maps(self) -> Tensor | None:
-        """(F, pixels, tokens): the source's averaged cross-attention, mean over all steps; None where no mask needs it."""
-        if not self._settings.mask_words and not self._settings.keep_background:
-            return None
+    def _take_own_masks(self) -> None:
+        """Put the user's own masks into the plan, in the latents' size."""
+        width, height = (side // self._factor for side in self._geometry.padded)
+        at_once = self._editor.autoencoded_at_once(self._geometry)
+        own = for_latents(self._settings.own_mask, self._own_masks, self._geometry, (height, width), at_once)
+        self._plan = replace(self._plan, blend=replace(self._plan.blend, own=own))
+
+    def _mean_maps(self) -> Tensor:
+        """(F, pixels, tokens): the source's averaged cross-attention, mean over all steps."""
         self._invert()
         return sum(self._inversion.maps[step] for step in range(self._steps)) / self._steps
 
     def _decode(self, maps: Tensor | None) -> None:
         share = self._edited_share(maps) if self._settings.keep_background else None
+        words, source = self._settings.mask_words, self._plan.source
         for part, frames in self._autoencoded("decode", self._decode_part):
             masks = {}
-            if self._settings.mask_words:
-                words, source = self._settings.mask_words, self._plan.source
-                masks = self._editor.word_masks(words, source, maps[part], self._state.latents, self._geometry)
+            if words:
+                masks |= self._editor.word_masks(words, source, maps[part], self._state.latents, self._geometry)
+                masks |= self._soft_masks(words, maps[part])
+            masks |= self._blend_mask(part, share)
             if share is not None:
-                frames = lay_over(self._clip[part][..., :3], frames, self._geometry.to_masks(share[part]))
+                taken = self._with_own(self._geometry.to_masks(share[part]), part)
+                frames = lay_over(self._clip[part][..., :3], frames, taken)
             if self._clip.shape[-1] == 4:
                 frames = np.concatenate([frames, self._clip[part][..., 3:]], axis=-1)
             self._write(part.start, frames, masks)
 
     def _edited_share(self, maps: Tensor) -> Tensor:
-        """(F, rows, columns) in 0 to 1, on the grid of the masks: how much of the edit each place of the result takes."""
+        """(F, rows, columns) in 0 to 1, on the grid of the masks: how much of the edit each place of the result takes,
+        as far as the words say; without any all of it."""
         unet = self._editor.unet
+        if not self._settings.blend_source:
+            return torch.ones(self._frames, 1, 1)
         sizes, level = unet.sizes(self._state.latents), unet.profile.mask_level
         return edited_share(changing_masks(unet, self._plan, maps, self._state.target_maps, sizes, level))
 
+    def _soft_masks(self, words: Iterable[str], maps: Tensor) -> dict[SoftMask, np.ndarray]:
+        """Soft masks (n, h, w) uint8 of the words from the source's mean maps (n, pixels, tokens) of some frames."""
+        grid = self._editor.grid(self._geometry)
+        return of_words(words, self._plan.source, maps, grid, self._geometry, self._factor)
+
+    def _with_own(self, share: np.ndarray, part: slice) -> np.ndarray:
+        """A share (n, H, W) uint8 in the frames' size as the user's own mask changes it, with that one's fine edges."""
+        if self._own_masks is None:
+            return share
+        own = torch.from_numpy(np.ascontiguousarray(self._own_masks[part]))
+        return combined(torch.from_numpy(share), own, self._settings.own_mask).numpy()
+
+    def _blend_mask(self, part: slice, share: Tensor | None) -> dict[SoftMask, np.ndarray]:
+        """How much of the edit each place has taken: of pixels where the background is kept, else of the masked steps."""
+        masked_steps = self._plan.masked_steps(self._steps)
+        if share is not None:
+            soft = share[part][:, None]
+        elif masked_steps:
+            soft = self._state.masked[part] / masked_steps
+        else:
+            return {}
+        levels = small(soft, self._geometry, self._factor)
+        if share is not None and self._own_masks is not None:
+            own = small(self._plan.blend.own.levels[part] / 255, self._geometry, self._factor)
+            levels = combined(torch.from_numpy(levels), torch.from_numpy(own), self._settings.own_mask).numpy()
+        return {SoftMask(word=" ".join(self._settings.blend_source), kind="blend"): levels}
+
     def _decode_part(self, part: slice) -> np.ndarray:
-        return self._geometry.to_frames(self._editor.decode(self._state.latents[part], self._band))
+        pictures = self._editor.decode(self._state.latents[part], self._band)
+        if self._reconstruction:
+            self._reconstruction.compare(self._geometry.to_model(self._clip[part][..., :3]), pictures)
+        return self._geometry.to_frames(pictures)
 
     def _autoencoded(self, stage: str, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
         """What `work` makes of each few frames in their order; of fewer, and of bands, once memory has run out."""

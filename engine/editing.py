@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from traceback import clear_frames
 
 import numpy as np
 from torch import Tensor
 
+from protocol.messages import SoftMask, WordSeen
 from protocol.models import Model
-from protocol.settings import EditSettings, SettingsError, check
+from protocol.settings import EditSettings, SettingsError, check, for_masks
 
 from . import autoencoder
 from .clips import ArrayClip, Clip
@@ -19,6 +21,7 @@ from .devices import choose_device, choose_dtype, free_memory, release_memory
 from .edit_run import EditRun, Write
 from .errors import EditError
 from .fatezero.masks import soft_mask
+from .fatezero.profile import level_sizes
 from .fatezero.prompts import Prompt
 from .fatezero.schedule import Schedule
 from .fatezero.unet import FateZeroUNet
@@ -27,10 +30,14 @@ from .keeping import Keep
 from .memory import FRAMES_AT_ONCE, MARGIN, band_pixels, ran_out
 from .models.checkpoint import Checkpoint, load
 from .models.text import embed, read_prompt
+from .own_masks import ArrayMasks, Masks, check_masks
 from .plans import check_words, edit_plan
+from .previews import Preview
 from .progress import Progress, ReportProgress
+from .soft_masks import words_seen
+from .survey import SurveyRun, WriteMasks
 
-__all__ = ["EditError", "EditResult", "Editor", "Keep", "Progress", "ReportProgress", "Write"]
+__all__ = ["EditError", "EditResult", "Editor", "Keep", "Preview", "Progress", "ReportProgress", "Write", "WriteMasks"]
 
 PIXELS_AT_ONCE = 512 * 512
 """Of all the frames that the autoencoder takes together: it runs in float32, and needs most memory of all parts."""
@@ -40,11 +47,14 @@ EMBEDDINGS_KEPT = 32
 
 @dataclass(frozen=True)
 class EditResult:
-    """`frames`: (F, H, W, 3 or 4) uint8 like the source's; `masks`: word -> (F, H, W) uint8; `notes`: sentences for the user."""
+    """`frames`: (F, H, W, 3 or 4) uint8 like the source's; `masks`: word -> (F, H, W) uint8; `soft_masks`: -> (F, h, w)
+    uint8; `notes`: sentences for the user; `words`: the source prompt's, as the model sees them."""
 
     frames: np.ndarray
     masks: dict[str, np.ndarray]
+    soft_masks: dict[SoftMask, np.ndarray]
     notes: list[str]
+    words: list[WordSeen]
 
 
 class Editor:
@@ -70,17 +80,47 @@ class Editor:
         keep: Keep | None = None,
         write: Write | None = None,
         memory_share: float = 1.0,
+        own_masks: np.ndarray | Masks | None = None,
+        preview: Callable[[Preview], None] | None = None,
     ) -> EditResult:
         """Edit a clip, or an array (F, H, W, 3 or 4) uint8; alpha comes back as it was.
 
         With `keep`, the edit goes on from what an ended one has kept there, and ends in the same bits. With `write`,
         frames and masks go there, and the result has none. `memory_share`: of the free memory, what may be planned
-        with. EditError for anything that cannot be done; no tensor of the edit outlives it, or any other exception.
+        with. `own_masks`: the user's own, (F, H, W) uint8, where the settings use them. `preview` is shown what the edit
+        looks like, every second at most. EditError for anything that cannot be done; no tensor of the edit outlives it,
+        or any other exception.
         """
         clip = ArrayClip(clip) if isinstance(clip, np.ndarray) else clip
-        collected = None if write else _Collected(clip, settings.mask_words)
+        own_masks = ArrayMasks(own_masks) if isinstance(own_masks, np.ndarray) else own_masks
+        collected = None if write else _Collected(clip)
+        more = dict(write=collected or write, own_masks=own_masks, preview=preview)
+        run = partial(EditRun, report=report, keep=keep, memory_share=memory_share, **more)
+        check_masks(settings, clip.shape, own_masks)
+        result = self._run(run, clip, settings)
+        return collected.into(result) if collected else result
+
+    def survey(
+        self,
+        clip: np.ndarray | Clip,
+        settings: EditSettings,
+        report: ReportProgress = lambda _: None,
+        *,
+        write: WriteMasks,
+        keep: Keep | None = None,
+        memory_share: float = 1.0,
+    ) -> EditResult:
+        """Write the masks of all words of the source prompt; the inversion for that is kept for edits of the same clip.
+
+        The result has no frames and no masks. Arguments and errors as in `edit`.
+        """
+        clip = ArrayClip(clip) if isinstance(clip, np.ndarray) else clip
+        run = partial(SurveyRun, report=report, write_masks=write, keep=keep, memory_share=memory_share)
+        return self._run(run, clip, for_masks(settings))
+
+    def _run(self, run: Callable[..., EditRun], clip: Clip, settings: EditSettings) -> EditResult:
         try:
-            notes = self._edit(clip, settings, report, collected or write, keep, memory_share)
+            return self._run_planned(run, clip, settings)
         except BaseException as error:
             clear_frames(error.__traceback__)
             if not ran_out(error):
@@ -88,19 +128,8 @@ class Editor:
             raise EditError(
                 "memory", f"{clip.shape[0]} frames did not fit in memory.", "Edit a shorter range, or smaller frames."
             ) from error
-        if collected:
-            return EditResult(collected.frames, collected.masks, notes)
-        return EditResult(np.empty((0, *clip.shape[1:]), np.uint8), {}, notes)
 
-    def _edit(
-        self,
-        clip: Clip,
-        settings: EditSettings,
-        report: ReportProgress,
-        write: Write,
-        keep: Keep | None,
-        memory_share: float,
-    ) -> list[str]:
+    def _run_planned(self, run: Callable[..., EditRun], clip: Clip, settings: EditSettings) -> EditResult:
         try:
             check(settings)
             schedule = Schedule.from_config(self.checkpoint.scheduler_config, settings.steps)
@@ -111,7 +140,9 @@ class Editor:
         source, target = (read_prompt(self.checkpoint, text) for text in (settings.source, settings.target))
         check_words(settings, source, target)
         plan = edit_plan(settings, source, target)
-        return EditRun(self, clip, settings, schedule, plan, report, write, keep, memory_share).run()
+        notes = run(self, clip, settings, schedule, plan).run()
+        nothing = np.empty((0, *clip.shape[1:]), np.uint8)
+        return EditResult(nothing, {}, {}, notes, words_seen(self.checkpoint, source))
 
     def autoencode(self, frames: np.ndarray) -> np.ndarray:
         """(F, H, W, 3) uint8 through the autoencoder and back: the best that any edit can keep of them."""
@@ -136,6 +167,11 @@ class Editor:
         _, height, width, _ = clip.shape
         step = self.checkpoint.factor * 2 ** (self.unet.levels - 1)
         return Geometry.fit(width, height, self.checkpoint.image_side**2, step)
+
+    def grid(self, geometry: Geometry) -> tuple[int, int]:
+        """(rows, columns) of the masks' feature maps."""
+        width, height = (side // self.checkpoint.factor for side in geometry.padded)
+        return level_sizes((height, width), self.unet.levels)[self.unet.profile.mask_level]
 
     def autoencoded_at_once(self, geometry: Geometry) -> int:
         """Frames that the autoencoder is given together."""
@@ -173,14 +209,20 @@ class Editor:
 class _Collected:
     """Takes what an edit writes into arrays of the whole clip."""
 
-    def __init__(self, clip: Clip, words: Iterable[str]):
-        self._shape, self._words = clip.shape, words
+    def __init__(self, clip: Clip):
+        self._shape = clip.shape
         self.frames, self.masks = np.empty(0, np.uint8), {}
 
-    def __call__(self, start: int, frames: np.ndarray, masks: dict[str, np.ndarray]) -> None:
+    def __call__(self, start: int, frames: np.ndarray, masks: dict[str | SoftMask, np.ndarray]) -> None:
         if not start:  # not before an edit has come so far
             self.frames = np.empty(self._shape, np.uint8)
-            self.masks = {word: np.empty(self._shape[:3], np.uint8) for word in self._words}
+            self.masks = {word: np.empty((self._shape[0], *part.shape[1:]), np.uint8) for word, part in masks.items()}
         self.frames[start : start + len(frames)] = frames
         for word, part in masks.items():
             self.masks[word][start : start + len(part)] = part
+
+    def into(self, result: EditResult) -> EditResult:
+        """The result with what was written."""
+        masks = {word: mask for word, mask in self.masks.items() if isinstance(word, str)}
+        soft = {word: mask for word, mask in self.masks.items() if isinstance(word, SoftMask)}
+        return replace(result, frames=self.frames, masks=masks, soft_masks=soft)

@@ -51,6 +51,26 @@ class Geometry:
         cropped = [Image.fromarray(np.ascontiguousarray(self._crop(mask))) for mask in levels]
         return np.stack([np.asarray(mask.resize(self.frame, Image.Resampling.BILINEAR)) for mask in cropped])
 
+    def small(self, most: int, padded_width: int) -> tuple[int, int]:
+        """(width, height) of the frame where the padded one is `padded_width` wide, and no side longer than `most`."""
+        scale = padded_width / self.padded[0]
+        scale = min(scale, most / max(self.content))
+        return tuple(max(1, round(side * scale)) for side in self.content)
+
+    def content_of(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """(F, C, rows, columns) over the padded picture to (F, C, height, width) over the frame alone, interpolated."""
+        scale = [inner / outer for inner, outer in zip(self.content, self.padded)]
+        middle = [
+            2 * (corner + inner / 2) / outer - 1
+            for corner, inner, outer in zip(self._corner(), self.content, self.padded)
+        ]
+        places = [(torch.arange(count, dtype=torch.float32, device=maps.device) * 2 + 1) / count - 1 for count in size]
+        across, down = (place * part + centre for place, part, centre in zip(places, scale, middle))
+        grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), -1).expand(len(maps), -1, -1, -1)
+        return torch.nn.functional.grid_sample(
+            maps.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+
     def _corner(self) -> tuple[int, int]:
         return tuple((outer - inner) // 2 for outer, inner in zip(self.padded, self.content))
 

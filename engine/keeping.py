@@ -30,6 +30,8 @@ CACHE_VERSION = 1
 """To be raised with every change of the engine that changes an inversion's or an edit's numbers."""
 DIGESTS_FILE = "checkpoints.json"
 _DIGEST_BYTES = 32
+_KEPT_OF_A_STEP = ("target_maps", "masked")
+"""What an edit sums up over its steps, where it does."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +136,16 @@ class KeptState:
         chunk = int(tensors["chunk"])
         if "latents" not in tensors:
             return chunk, None
-        return chunk, EditStep(int(tensors["step"]), tensors["latents"], tensors.get("target_maps"))
+        kept = {name: tensors.get(name) for name in _KEPT_OF_A_STEP}
+        return chunk, EditStep(int(tensors["step"]), tensors["latents"], **kept)
 
     def write(self, chunk: int, state: EditStep | None) -> None:
         """Keep this state in place of the one before; EditError where the disk does not take it."""
         tensors = {"chunk": torch.tensor(chunk)}
         if state:
             tensors |= {"step": torch.tensor(state.step), "latents": state.latents}
-            if state.target_maps is not None:
-                tensors["target_maps"] = state.target_maps
+            sums = {name: getattr(state, name) for name in _KEPT_OF_A_STEP}
+            tensors |= {name: tensor for name, tensor in sums.items() if tensor is not None}
         write(self._path, self._key, tensors, self._keep.job)
 
 

@@ -14,7 +14,7 @@ from .fatezero.prompts import Prompt, can_replace
 def edit_plan(settings: EditSettings, source: Prompt, target: Prompt) -> EditPlan:
     """The settings in the method's terms."""
     blend = None
-    if settings.blend_source:
+    if settings.blend_source or settings.own_mask:
         blend = Blend(
             source_words=settings.blend_source,
             target_words=settings.blend_target,
@@ -52,9 +52,10 @@ def check_words(settings: EditSettings, source: Prompt, target: Prompt) -> None:
 
 def notes_on(plan: EditPlan) -> list[str]:
     """What was done otherwise than asked, a sentence each."""
+    prompts = {"source": plan.source} | ({"target": plan.target} if plan.target != plan.source else {})
     notes = [
         f"The {role} prompt is longer than the model takes; these words were cut: {' '.join(prompt.cut)}."
-        for role, prompt in (("source", plan.source), ("target", plan.target))
+        for role, prompt in prompts.items()
         if prompt.cut
     ]
     if plan.replace and not can_replace(plan.source, plan.target):

@@ -14,7 +14,7 @@ from .endpoint import Endpoint
 from .errors import ProtocolError
 from .files import Download, Fetched
 from .line import Line, Request, nonsense
-from .messages import Ends, JobStatus, Welcome
+from .messages import Ends, JobStatus, Preview, Task, Welcome
 from .settings import EditSettings
 
 PATIENCE = 20.0
@@ -69,21 +69,26 @@ class Connection:
         frames: Sequence[Path],
         fps: float = 24.0,
         on_sent: Report | None = None,
+        *,
+        task: Task = "edit",
+        own_masks: Sequence[Path] = (),
     ) -> JobStatus:
         """Have the PNG files `frames` edited as job `job_id` (letters, digits, `-` and `_`); returns once it is queued.
 
-        Only frames that the engine lacks are uploaded. Repeating it is harmless: the same job is found again. What is
-        refused: `bad-settings`, `over-limit`, `job-differs` (that id has other frames or settings), `queue-full`,
-        `disk-full` (the engine's), `cannot-read` (a frame's file).
+        `task`: `masks` for those of the source prompt's words, without an edit. `own_masks`: a PNG file for each frame,
+        where the settings use them. Only files that the engine lacks are uploaded. Repeating it is harmless: the same
+        job is found again. What is refused: `bad-settings`, `over-limit`, `job-differs` (that id has other frames or
+        settings), `queue-full`, `disk-full` (the engine's), `cannot-read` (a frame's file), `unknown-task`.
         """
         if len(frames) > limits.MAX_FRAMES:
             raise limits.over_limit("frames in one job", len(frames), limits.MAX_FRAMES, "Edit a shorter strip.")
-        digests = [files.digest(path) for path in frames]
-        paths = dict(zip(digests, frames))
-        request = messages.Submit(job_id=job_id, settings=settings, frames=digests, fps=fps)
+        digests, masks = ([files.digest(path) for path in paths] for paths in (frames, own_masks))
+        paths = dict(zip([*digests, *masks], [*frames, *own_masks]))
+        request = messages.Submit(job_id=job_id, settings=settings, frames=digests, fps=fps, task=task, own_masks=masks)
         for _ in range(MAX_ROUNDS):
             answer = self._ask(request, messages.Job, messages.Wanted).message
             if isinstance(answer, messages.Job):
+                self._check_task(answer.status, task)
                 return answer.status
             if not paths.keys() >= {missing.blob for missing in answer.missing}:
                 raise nonsense()
@@ -92,9 +97,12 @@ class Connection:
             "store-full", "The engine does not keep the frames that it is sent.", "Make room on the engine's disk."
         )
 
-    def status(self, job_id: str) -> JobStatus:
-        """How the job stands, with its notes and blobs; refused with `no-such-job`."""
-        return self._ask(messages.Query(job_id=job_id), messages.Job).message.status
+    def status(self, job_id: str, preview: bool = False) -> JobStatus:
+        """How the job stands, with its notes and blobs; refused with `no-such-job`.
+
+        `preview`: also have the engine push the job's next preview, which `previews` gives then.
+        """
+        return self._ask(messages.Query(job_id=job_id, preview=preview), messages.Job).message.status
 
     def jobs(self) -> list[JobStatus]:
         """The engine's newest jobs, oldest first, without their notes and blobs."""
@@ -139,8 +147,18 @@ class Connection:
         self._line.events.clear()
         return events
 
+    def previews(self) -> list[tuple[Preview, tuple[bytes, ...]]]:
+        """What has been pushed since the last call: which frames of which job, and a PNG file of each. Never blocks."""
+        self._line.gather()
+        packets = list(self._line.previews)
+        self._line.previews.clear()
+        return [
+            (packet.message, packet.buffers) for packet in packets if len(packet.buffers) == len(packet.message.frames)
+        ]
+
     def fetch(self, job_id: str, folder: Path, on_received: Report | None = None) -> Fetched:
-        """Write a finished job's result below `folder`: `frames/00001.png`… and `masks/<word>/00001.png`….
+        """Write a finished job's result below `folder`: `frames/00001.png`…, `masks/<word>/00001.png`… and
+        `packs/00001.pack`….
 
         A file is there whole and verified or not at all; files that are there already are not fetched again. Refused:
         `no-such-job`, `not-done`, `no-such-blob`, `cannot-write` and `disk-full` (here).
@@ -168,6 +186,14 @@ class Connection:
     def shutdown(self, timeout: float = 5.0) -> None:
         """Ask a local engine to end; jobs that wait or run go on with the next one."""
         self._ask(messages.Shutdown(), messages.Stopping, timeout=timeout)
+
+    def _check_task(self, status: JobStatus, task: Task) -> None:
+        """An engine from before there were tasks takes any for an edit: have it drop that."""
+        if status.task != task:
+            self.forget(status.job_id)
+            raise ProtocolError(
+                "unknown-task", "The engine is too old to find masks without an edit.", "Update the engine."
+            )
 
     def _upload(self, missing: Sequence[messages.Missing], paths: dict[str, Path], on_sent: Report | None) -> None:
         done = len(paths) - len(missing)

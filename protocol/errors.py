@@ -28,6 +28,7 @@ CODES = {
     "cannot-listen": "the engine's address is taken or not this machine's",
     # of requests
     "bad-settings": "no edit can be made with these settings",
+    "unknown-task": "the engine is older than what it was asked to make",
     "unknown-model": "no checkpoint of that name is registered on the engine's machine",
     "bad-name": "that cannot name a checkpoint",
     "name-taken": "another checkpoint has that name",

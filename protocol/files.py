@@ -14,21 +14,25 @@ from pathlib import Path
 
 from . import limits
 from .errors import ProtocolError, full_disk
-from .messages import JobStatus
+from .messages import JobStatus, SoftMask
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A job's result on disk: `frames` in order, and for each mask word one mask per frame."""
+    """A job's result on disk: `frames` in order, for each mask word one mask per frame, and one pack per frame."""
 
     frames: list[Path]
     masks: dict[str, list[Path]]
+    packs: list[Path]
+    soft_masks: list[SoftMask]
+    """What each pack holds (see `packs.split`)."""
 
     def pairs(self, status: JobStatus) -> Iterator[tuple[str, Path]]:
         """Each blob of `status` and the file it goes into."""
         yield from zip(status.frames, self.frames)
         for word, paths in self.masks.items():
             yield from zip(status.masks[word], paths)
+        yield from zip(status.packs, self.packs)
 
 
 def plan(status: JobStatus, folder: Path) -> Fetched:
@@ -38,7 +42,8 @@ def plan(status: JobStatus, folder: Path) -> Fetched:
         name = slug(word, taken)
         taken.add(name)
         masks[word] = _numbered(folder / "masks" / name, len(blobs))
-    return Fetched(_numbered(folder / "frames", len(status.frames)), masks)
+    packs = _numbered(folder / "packs", len(status.packs), ".pack")
+    return Fetched(_numbered(folder / "frames", len(status.frames)), masks, packs, status.soft_masks)
 
 
 def slug(word: str, taken: Iterable[str] = ()) -> str:
@@ -187,8 +192,8 @@ def _cannot_write(path: Path, error: OSError) -> ProtocolError:
     )
 
 
-def _numbered(folder: Path, count: int) -> list[Path]:
-    return [folder / f"{number:05}.png" for number in range(1, count + 1)]
+def _numbered(folder: Path, count: int, suffix: str = ".png") -> list[Path]:
+    return [folder / f"{number:05}{suffix}" for number in range(1, count + 1)]
 
 
 def _cannot_read(path: Path, error: OSError) -> ProtocolError:

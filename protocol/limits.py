@@ -10,8 +10,12 @@ MAX_HEADER_BYTES = 4 * MIB
 """Of one message's header; the longest is the status of a job of `MAX_FRAMES` frames and `MAX_MASK_WORDS` masks."""
 CHUNK_BYTES = 256 * KIB
 """Of a blob, carried by one message."""
-MAX_BUFFERS = 1
-"""Raw buffers behind one header."""
+MAX_PREVIEW_FRAMES = 8
+"""Of a clip that one preview shows."""
+MAX_PREVIEW_SIDE = 256
+"""Pixels along a preview's width or height."""
+MAX_BUFFERS = MAX_PREVIEW_FRAMES
+"""Raw buffers behind one header, each no larger than a chunk."""
 MAX_PART_BYTES = MAX_HEADER_BYTES + KIB
 """Of one part of a ZeroMQ message, with the few bytes that CURVE adds to it; libzmq drops the connection of a peer that
 announces more."""
@@ -45,6 +49,8 @@ MAX_WAITING_BYTES = 64 * MIB
 """Of all requests that wait for their answers; further ones are refused with `busy`."""
 MAX_EVENTS_KEPT = 256
 """By a client that does not ask for them; the oldest make room."""
+MAX_PREVIEWS_KEPT = 8
+"""The same of previews."""
 MAX_MESSAGES_WAITING = 2 * MAX_UNANSWERED
 """In a socket's queue, for one peer. libzmq counts what was read half a queue at a time, and up to a millisecond late: a
 queue with room for the answers alone would count as full, and drop answers, to a client that reads all the time."""

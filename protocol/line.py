@@ -52,6 +52,8 @@ class Line:
         self._requests = itertools.count(1)
         self.events: deque[JobStatus] = deque(maxlen=limits.MAX_EVENTS_KEPT)
         """Statuses that the engine has pushed and nobody has taken yet."""
+        self.previews: deque[wire.Packet] = deque(maxlen=limits.MAX_PREVIEWS_KEPT)
+        """The same of previews."""
         self._connected = False
         self._failure: ProtocolError | None = None
         self._context = zmq.Context()
@@ -154,6 +156,9 @@ class Line:
     def _keep_event(self, packet: wire.Packet) -> bool:
         if isinstance(packet.message, messages.Event):
             self.events.append(packet.message.status)
+            return True
+        if isinstance(packet.message, messages.Preview):
+            self.previews.append(packet)
             return True
         return False
 

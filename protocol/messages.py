@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from . import limits
 from .settings import EditSettings
 
 BlobName = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z", description="SHA-256 of the bytes, in hex")]
@@ -21,6 +22,8 @@ ClientName = Annotated[str, msgspec.Meta(max_length=200)]
 FINAL_STATES = ("done", "failed", "cancelled")
 Ends = Literal["at-once", "after-queue", "never"]
 """When a local engine ends that no program is connected to any more."""
+Task = Literal["edit", "masks"]
+"""What a job is to make: edited frames, or only the masks of the source prompt's words."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -31,10 +34,34 @@ class Failure(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
+class WordSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the model sees of one word of the source prompt."""
+
+    word: str
+    tokens: int
+    """Tokens that the text encoder gets of it; none where the whole word is beyond what the encoder takes."""
+    cut: bool = False
+    """It is beyond what the encoder takes, whole or in part."""
+    in_pieces: bool = False
+    """The tokenizer has no such word, and spells it in several tokens: a hint that the model may not know it."""
+
+
+class SoftMask(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of a job's soft masks one is."""
+
+    word: str
+    """Of `blend`: all blend words, parted by spaces."""
+    kind: Literal["word", "blend"]
+    """Where the source's attention sees a `word`; or the `blend` mask, how much of the edit each place has taken."""
+    index: int = -1
+    """Where the word first stands in the source prompt, from 0; of `blend`: -1."""
+
+
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a job stands. In lists and events `notes`, `frames` and `masks` are left empty: ask for the job itself."""
+    """Where a job stands. In lists and events all that may be long is left empty: ask for the job itself."""
 
     job_id: JobId
+    task: Task = "edit"
     state: str
     """`queued`, `running`, `paused`, `done`, `failed` or `cancelled`."""
     ahead: int = 0
@@ -54,6 +81,14 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The edited frames in order, once the job is done."""
     masks: dict[str, list[BlobName]] = {}
     """For each mask word, one mask per frame, once the job is done."""
+    words: list[WordSeen] = []
+    """The source prompt's words in order, once the job is done."""
+    soft_masks: list[SoftMask] = []
+    """What each of `packs` holds, in order: every word that the model sees, of `masks`; of `edit` the mask words, and
+    the blend mask where there was one."""
+    packs: list[BlobName] = []
+    """For each frame its soft masks: small grey PNG files one behind the other (see `packs.split`), in the frame's aspect.
+    A word's grey is 255 at its strongest place of the frame, and more than `255 * threshold` is its mask."""
     timings: dict[str, float] = {}
     """Seconds that each stage took, once the job is done."""
     taken: bool = False
@@ -64,9 +99,14 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether the job has ended, one way or another."""
         return self.state in FINAL_STATES
 
+    @property
+    def blobs(self) -> list[BlobName]:
+        """All blobs of the result."""
+        return [*self.frames, *(name for names in self.masks.values() for name in names), *self.packs]
+
     def brief(self) -> JobStatus:
         """The same without what may be long."""
-        return msgspec.structs.replace(self, notes=[], frames=[], masks={})
+        return msgspec.structs.replace(self, notes=[], frames=[], masks={}, words=[], soft_masks=[], packs=[])
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=lambda name: name.lower()):
@@ -115,12 +155,17 @@ class Pong(Message):
 
 
 class Submit(Message):
-    """Make an edit. Answered with `Wanted` while blobs are missing (nothing is kept then), else with `Job`."""
+    """Make an edit, or the masks of a clip. Answered with `Wanted` while blobs are missing (nothing is kept then), else with `Job`."""
 
     job_id: JobId
     settings: EditSettings
     frames: Annotated[list[BlobName], msgspec.Meta(min_length=1)]
     fps: FramesPerSecond
+    task: Task = "edit"
+    """Of `masks` the settings count that decide the inversion: an edit with the same ones begins with it."""
+    own_masks: list[BlobName] = []
+    """For each frame the user's own mask, a PNG file of any size laid over the whole frame, where `settings.own_mask`
+    says what it does: white is where the edit may change something."""
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -155,6 +200,8 @@ class Query(Message):
     """How does this job stand? Answered with `Job`."""
 
     job_id: JobId
+    preview: bool = False
+    """Also send this connection the job's next `Preview`, if there will be one."""
 
 
 class Job(Message):
@@ -258,10 +305,24 @@ class Event(Message):
     status: JobStatus
 
 
+class Preview(Message):
+    """What a running edit looks like: a PNG file in a buffer for each of `frames`. A hint, as `Event`.
+
+    It comes once for each `Query` that asked for it, so that a client which lags gets none.
+    """
+
+    job_id: JobId
+    step: Count
+    """Denoising steps that are done."""
+    steps: Count
+    frames: Annotated[list[Count], msgspec.Meta(min_length=1, max_length=limits.MAX_PREVIEW_FRAMES)]
+    """Which frames of the clip are shown, from 0."""
+
+
 AnyMessage = (
     Hello | Welcome | Refusal | Ping | Pong | Submit | Wanted | Upload | Stored | Query | Job | QueryAll | Jobs
     | Cancel | Pause | Resume | Retry | Move | Taken | Forget | WhenAlone | Noted | Read | Piece | Shutdown | Stopping
-    | Event
+    | Event | Preview
 )  # fmt: skip
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode

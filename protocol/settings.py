@@ -52,6 +52,10 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Also keep the source's latents outside the blend words' place (for local changes of shape)."""
     keep_background: bool = False
     """Far outside the blend words' place, take the source's own pixels at full resolution, with soft edges."""
+    own_mask: str = ""
+    """What the user's own mask does to the blend words' place: `replace` it, `limit` it (both must hold), `add` to it or
+    `subtract` from it; empty: there is none. Without blend words that place is nowhere for what may change its shape,
+    and everywhere for what `blend_latents` and `keep_background` let change."""
     mask_words: tuple[str, ...] = ()
     """Words of the source prompt whose masks are wanted beside the edited frames."""
     keys: tuple[str, ...] = ("mid",)
@@ -62,6 +66,10 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`builtin`, or the name under which a checkpoint is registered on the engine's machine (see `models`)."""
     precision: str = "auto"
     """`float32`, `float16`, `bfloat16`, or `auto`: what is fast and safe on the device."""
+
+
+OWN_MASKS = ("replace", "limit", "add", "subtract")
+"""What a user's own mask may do."""
 
 
 class SettingsError(ValueError):
@@ -130,6 +138,12 @@ def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettin
     return settings
 
 
+def for_masks(settings: EditSettings) -> EditSettings:
+    """What of these settings counts where only masks are wanted: all that decides the inversion."""
+    same = {name: getattr(settings, name) for name in ("steps", "keys", "normalization", "model", "precision")}
+    return EditSettings(source=settings.source, target=settings.source, preset="reconstruct", **same)
+
+
 def check(settings: EditSettings) -> None:
     """Raise `SettingsError` for the first setting that is out of range or names a word its prompt lacks."""
     for role, prompt in (("source", settings.source), ("target", settings.target)):
@@ -138,6 +152,7 @@ def check(settings: EditSettings) -> None:
     _in_range("steps", settings.steps, 1, MAX_STEPS)
     _in_range("guidance", settings.guidance, 0.0, 50.0)
     _in_range("blend_threshold", settings.blend_threshold, 0.0, 1.0)
+    _one_of("own_mask", settings.own_mask, ("", *OWN_MASKS))
     _one_of("cross_mode", settings.cross_mode, ("refine", "replace"))
     _one_of("normalization", settings.normalization, ("frame", "clip"))
     _one_of("precision", settings.precision, ("auto", "float32", "float16", "bfloat16"))
@@ -155,10 +170,22 @@ def check(settings: EditSettings) -> None:
     _in_prompt("blend_target", settings.blend_target, "target", settings.target)
     _in_prompt("word_weights", settings.word_weights, "target", settings.target)
     _in_prompt("word_windows", settings.word_windows, "target", settings.target)
-    if settings.blend_latents and not settings.blend_source:
-        raise SettingsError("blend_latents needs blend words; name the object in blend_source and blend_target.")
-    if settings.keep_background and not settings.blend_source:
-        raise SettingsError("keep_background needs blend words; name what may change in blend_source and blend_target.")
+    placed = settings.blend_source or settings.own_mask
+    if settings.blend_latents and not placed:
+        raise SettingsError(
+            "blend_latents needs blend words; name the object in blend_source and blend_target, or give a mask of your own."
+        )
+    if settings.keep_background and not placed:
+        raise SettingsError(
+            "keep_background needs blend words; name what may change in blend_source and blend_target, or give a mask of "
+            "your own."
+        )
+    narrows = settings.own_mask in ("limit", "subtract")
+    if narrows and not (settings.blend_source or settings.blend_latents or settings.keep_background):
+        raise SettingsError(
+            f"own_mask '{settings.own_mask}' has nothing to act on; set keep_background or blend_latents, or name "
+            "blend words."
+        )
     if not settings.keys:
         raise SettingsError("keys names no frame; use 'mid', 'first', 'last' or an offset such as '-1'.")
     for key in settings.keys:

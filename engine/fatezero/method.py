@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .attention import EMPTY, SOURCE, TARGET, Call, CrossEdit
 from .frames import Between, TemporalSettings, calls, put
-from .masks import blend_mask
+from .masks import OwnMask, blend_mask
 from .prompts import Prompt, can_replace, refine_matrix, replace_matrix, token_weights, token_window
 from .schedule import Schedule, guide
 from .unet import FateZeroUNet
@@ -31,6 +31,9 @@ class Blend:
     """Keep the inverted latents outside the mask."""
     background: bool = False
     """The masks of the whole edit are wanted after it (`background`)."""
+    own: OwnMask | None = None
+    """The user's own mask. It makes blend words dispensable: the place that may change its shape (`attention`) is nowhere
+    then, and the place that may change at all (`latents`) is everywhere, before the own mask acts on them."""
 
     @property
     def sums_target_maps(self) -> bool:
@@ -58,9 +61,20 @@ class EditPlan:
         start, end = self.self_window
         return range(int(steps * start), int(steps * end))
 
+    @property
+    def blends_attention(self) -> bool:
+        """Whether self-attention is blended where it is injected."""
+        blend = self.blend
+        return bool(blend and blend.attention and (self.source.positions(blend.source_words) or blend.own))
+
     def blends_latents(self, step: int, steps: int) -> bool:
         """Whether latents are blended after `step` of `steps`."""
         return bool(self.blend and self.blend.latents) and int(0.2 * steps) < step + 1 < int(0.8 * steps)
+
+    def masked_steps(self, steps: int) -> int:
+        """In how many of the steps a mask says where the edit may change something."""
+        attention = self.self_steps(steps) if self.blends_attention else ()
+        return sum(step in attention or self.blends_latents(step, steps) for step in range(steps))
 
     def cross_edits(self, steps: int, like: Tensor) -> list[CrossEdit | None]:
         """For each step the edit of cross-attention, on the device and in the type of `like`; None: nothing injected.
@@ -154,7 +168,12 @@ class EditStep:
     target_maps: Tensor | None = None
     """(F, pixels, tokens): the edit's own cross-attention summed over all steps so far, where masks need it."""
     latent_masks: list[Tensor] = field(default_factory=list)
-    """Boolean (F, 1, h, w) each, where latents were blended in this step: of the source words, of the target words."""
+    """Boolean (F, 1, h, w) each, where latents were blended in this step: of the source words, of the target words; with
+    the user's own mask one alone."""
+    masked: Tensor | None = None
+    """(F, 1, h, w) int16: in how many steps so far a mask has left each place to the edit, where there are masks."""
+    clean: dict[int, Tensor] = field(default_factory=dict)
+    """(4, h, w) by frame: the clean latents that this step predicts, of the frames that were watched."""
     attention_bytes: int = 0
     """The most that was held for attention in this step, beside the inversion's maps."""
 
@@ -169,10 +188,12 @@ def edit(
     resume: EditStep | None = None,
     chunk: int | None = None,
     between: Between = lambda share: None,
+    watched: Callable[[], Collection[int]] = tuple,
 ) -> Iterator[EditStep]:
     """Denoise from z^N to the edited clip, yielding after each step; goes on after `resume` where it is given.
 
     `embeddings`: (length, width) of the `source`, `empty` and `target` prompts. `chunk` and devices as in `invert`.
+    `watched` is asked before each step for the frames whose prediction (`EditStep.clean`) shall come with it.
     """
     steps = schedule.steps
     like = torch.empty(0, device=unet.device, dtype=unet.dtype)
@@ -182,7 +203,7 @@ def edit(
         inject_self = step in plan.self_steps(steps)
         injects = inject_self or cross_edits[step] is not None
         rows = ((SOURCE,) if injects else ()) + ((EMPTY,) if plan.guidance > 1 else ()) + (TARGET,)
-        edited = _StepEdit(unet, schedule, inversion, plan, state, rows)
+        edited = _StepEdit(unet, schedule, inversion, plan, state, rows, watched())
         for part, call in calls(temporal, rows, len(state.latents), chunk, between):
             call.cross, call.inject_self = cross_edits[step], inject_self
             edited.run(part, call, embeddings)
@@ -201,8 +222,10 @@ class _StepEdit:
         plan: EditPlan,
         before: EditStep,
         rows: tuple[str, ...],
+        watched: Collection[int],
     ):
         self.unet, self.schedule, self.plan, self.before, self.rows = unet, schedule, plan, before, rows
+        self.watched = watched
         self.after = EditStep(step=before.step + 1, latents=None)
         self.blends_latents = plan.blends_latents(self.after.step, schedule.steps)
         call = schedule.steps - 1 - self.after.step
@@ -218,7 +241,9 @@ class _StepEdit:
         inverted = None if self.inverted is None else self.inverted[part].to(device)
         maps = None if self.maps is None else self.maps[part].to(device)
         sums_maps = bool(plan.blend and plan.blend.sums_target_maps)
-        call.mask = attention_mask(self.unet, plan, maps, self.unet.sizes(x))
+        sizes = self.unet.sizes(x)
+        own = plan.blend.own.of(part) if plan.blend and plan.blend.own else None
+        call.mask = attention_mask(self.unet, plan, maps, sizes, own)
         call.gather = TARGET if sums_maps else None
         outputs = self.unet(
             [inverted if row == SOURCE else x for row in self.rows],
@@ -232,36 +257,70 @@ class _StepEdit:
         guided = guide(noise[0] if len(noise) == 2 else None, noise[-1], plan.guidance)
         latents = schedule.denoise(x, guided, timestep)
         after, like = self.after, self.before.latents
+        masked = []
+        if call.mask and call.inject_self:
+            masked.append(call.mask(0).unflatten(1, (1, *x.shape[-2:])))
         if sums_maps:
             summed = call.maps
             if self.before.target_maps is not None:
                 summed = self.before.target_maps[part].to(device) + summed
             after.target_maps = put(after.target_maps, part, summed, like)
             if self.blends_latents:
-                masks = changing_masks(self.unet, plan, maps, summed, self.unet.sizes(x))
+                masks = changing_masks(self.unet, plan, maps, summed, sizes, own=own)
+                masked += masks
                 latents = torch.where(torch.stack(masks).any(0), latents, inverted)
                 whole = after.latent_masks or [None] * len(masks)
                 after.latent_masks = [put(to, part, mask, like) for to, mask in zip(whole, masks, strict=True)]
         after.latents = put(after.latents, part, latents, like)
+        if plan.blend:
+            self._count(part, masked)
+        if self.watched:
+            self._predict(part, x, guided, timestep)
         held = call.peak_bytes + (0 if after.target_maps is None else after.target_maps.nbytes)
         after.attention_bytes = max(after.attention_bytes, held)
 
+    def _count(self, part: Tensor, masks: list[Tensor]) -> None:
+        """Count the places that one of the step's masks has left to the edit."""
+        before, like = self.before.masked, self.before.latents
+        if before is None:
+            before = torch.zeros(len(like), 1, *like.shape[-2:], dtype=torch.int16, device=like.device)
+        counts = before[part]
+        if masks:
+            counts = counts + torch.stack(masks).any(0).to(counts)
+        self.after.masked = put(self.after.masked, part, counts, like)
+
+    def _predict(self, part: Tensor, x: Tensor, noise: Tensor, timestep: int) -> None:
+        places = {frame: at for at, frame in enumerate(part.tolist()) if frame in self.watched}
+        if places:
+            at = list(places.values())
+            clean = self.schedule.clean(x[at], noise[at], timestep).to(self.before.latents.device)
+            self.after.clean |= dict(zip(places, clean))
+
 
 def attention_mask(
-    unet: FateZeroUNet, plan: EditPlan, maps: Tensor | None, sizes: list[tuple[int, int]]
+    unet: FateZeroUNet,
+    plan: EditPlan,
+    maps: Tensor | None,
+    sizes: list[tuple[int, int]],
+    own: OwnMask | None = None,
 ) -> Callable[[int], Tensor] | None:
     """The blend mask of an edit step by level, boolean (F, pixels), made when a layer first asks; None: no blending.
 
-    `maps` (F, pixels, tokens) of the inversion's call at the step's timestep; `sizes` (height, width) of the levels.
+    `maps` (F, pixels, tokens) of the inversion's call at the step's timestep; `sizes` (height, width) of the levels;
+    `own` of the same frames.
     """
     blend = plan.blend
-    tokens = plan.source.positions(blend.source_words) if blend and blend.attention else []
-    if not tokens:
+    if not plan.blends_attention:
         return None
+    tokens = plan.source.positions(blend.source_words)
 
     @cache
     def at_level(level: int) -> Tensor:
-        return blend_mask(maps, tokens, sizes[unet.profile.mask_level], sizes[level], blend.threshold).flatten(1)
+        if tokens:
+            mask = blend_mask(maps, tokens, sizes[unet.profile.mask_level], sizes[level], blend.threshold)
+        else:
+            mask = torch.zeros(len(maps), 1, *sizes[level], dtype=torch.bool, device=maps.device)
+        return (own.over(mask) if own else mask).flatten(1)
 
     return at_level
 
@@ -273,13 +332,15 @@ def changing_masks(
     target_maps: Tensor | None,
     sizes: list[tuple[int, int]],
     level: int = 0,
+    own: OwnMask | None = None,
 ) -> list[Tensor]:
     """Where the edit may leave the source, boolean (F, 1, height, width) each at `level`; their union is what counts.
 
-    The first is the source words' mask of a step, or of all; the second the target words' over all steps so far.
+    The first is the source words' mask of a step, or of all; the second the target words' over all steps so far. With
+    the user's `own` mask of these frames there is one alone.
     """
     grid = sizes[unet.profile.mask_level]
-    return [
+    masks = [
         blend_mask(maps, tokens, grid, sizes[level], plan.blend.threshold)
         for maps, tokens in (
             (source_maps, plan.source.positions(plan.blend.source_words)),
@@ -287,3 +348,10 @@ def changing_masks(
         )
         if tokens
     ]
+    if own is None:
+        return masks
+    if masks:
+        words = torch.stack(masks).any(0)
+    else:
+        words = torch.ones(len(source_maps), 1, *sizes[level], dtype=torch.bool, device=source_maps.device)
+    return [own.over(words)]

@@ -83,6 +83,10 @@ class Schedule:
         """One sampling step, from `timestep` to the next lower one."""
         return _move(x, noise, self.alpha(timestep), self.alpha(timestep - self.spacing))
 
+    def clean(self, x: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """The clean latents that `x` at `timestep` would be of, were `noise` all of its noise (equation 9)."""
+        return _move(x, noise, self.alpha(timestep), 1.0)
+
     def add_noise(self, x: Tensor, noise: Tensor, timestep: int) -> Tensor:
         """One inversion step, up to `timestep` from the next lower one: `denoise` run backwards."""
         return _move(x, noise, self.alpha(timestep - self.spacing), self.alpha(timestep))

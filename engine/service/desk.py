@@ -20,6 +20,7 @@ from protocol.errors import ProtocolError
 from .accounts import LOCAL
 from .jobs import Jobs
 from .pipes import Work
+from .previews import Previews
 from .retention import Retention
 from .store import Store
 from .workers import FromWorker
@@ -67,12 +68,14 @@ class Desk:
         jobs: Jobs,
         store: Store,
         retention: Retention,
+        previews: Previews,
         device: str,
         say: Callable[[Answer], None],
         stop: Callable[[], None],
         set_lifetime: Callable[[messages.Ends], None],
     ):
         self._home, self._jobs, self._store, self._retention = home, jobs, store, retention
+        self._previews = previews
         self._device, self._say, self._stop, self._set_lifetime = device, say, stop, set_lifetime
         self._items: queue.SimpleQueue[Request | FromWorker | None] = queue.SimpleQueue()
         self._swept = float("-inf")
@@ -142,9 +145,9 @@ class Desk:
         match request.packet.message:
             case messages.Hello() as hello:
                 return (self._welcome(hello),)
-            case messages.Submit(job_id=job_id, settings=settings, frames=frames, fps=fps):
+            case messages.Submit(settings=settings) as submit:
                 self._check_model(settings.model)
-                outcome = jobs.submit(Work(job_id=job_id, settings=settings, frames=frames, fps=fps, owner=owner))
+                outcome = jobs.submit(_work(owner, submit))
                 if isinstance(outcome, messages.JobStatus):
                     return (messages.Job(status=outcome),)
                 return (messages.Wanted(missing=outcome),)
@@ -155,8 +158,11 @@ class Desk:
                 if received == size:
                     self._retention.count(owner, [blob])
                 return (messages.Stored(blob=blob, received=received),)
-            case messages.Query(job_id=job_id):
-                return (messages.Job(status=jobs.status(owner, job_id)),)
+            case messages.Query(job_id=job_id, preview=preview):
+                status = jobs.status(owner, job_id)
+                if preview and status.state == "running":
+                    self._previews.want(request.client, owner, job_id)
+                return (messages.Job(status=status),)
             case messages.QueryAll():
                 return (messages.Jobs(statuses=jobs.newest(owner)),)
             case messages.Cancel(job_id=job_id):
@@ -212,6 +218,18 @@ class Desk:
             raise ProtocolError(
                 "not-allowed", "Only programs on the engine's own machine may ask that.", "Ask whoever runs the engine."
             )
+
+
+def _work(owner: str, submit: messages.Submit) -> Work:
+    return Work(
+        job_id=submit.job_id,
+        settings=submit.settings,
+        frames=submit.frames,
+        fps=submit.fps,
+        owner=owner,
+        task=submit.task,
+        own_masks=submit.own_masks,
+    )
 
 
 def refusal(error: ProtocolError) -> messages.Refusal:

@@ -59,6 +59,32 @@ class StoredClip:
         return frames
 
 
+class StoredMasks:
+    """PNG files of any size as grey masks of a clip's frames of `size` (width, height); errors as of `StoredClip`."""
+
+    def __init__(self, paths: Sequence[Path], size: tuple[int, int]):
+        self._paths, self._size = paths, size
+        for number, path in enumerate(paths, start=1):
+            _open(number, path).close()
+        self.shape = len(paths), size[1], size[0]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(" ".join(path.name for path in self._paths).encode()).hexdigest()
+
+    def __getitem__(self, part: slice | Sequence[int], /) -> np.ndarray:
+        numbers = range(len(self._paths))[part] if isinstance(part, slice) else part
+        masks = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        for mask, index in zip(masks, numbers, strict=True):
+            with _open(index + 1, self._paths[index]) as image:
+                try:
+                    grey = image.convert("L")
+                except (OSError, SyntaxError, ValueError, zlib.error) as error:
+                    raise _damaged(index + 1) from error
+            mask[:] = np.asarray(grey.resize(self._size, Image.Resampling.BILINEAR))
+        return masks
+
+
 def encode(frame: np.ndarray) -> bytes:
     """One frame (H, W), (H, W, 3) or (H, W, 4) uint8 as a PNG file."""
     file = io.BytesIO()

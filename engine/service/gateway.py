@@ -19,6 +19,7 @@ from protocol.keys import KeyPair
 
 from .accounts import Accounts
 from .desk import Announcement, Answer, Request, refusal
+from .previews import Hint
 
 LOOPBACK = "tcp://127.0.0.1"
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
@@ -98,8 +99,11 @@ class Gateway:
                 return
             self._take(client.bytes, frames)
 
-    def send(self, item: Answer | Announcement) -> None:
-        """Let an answer, or a job's status, leave."""
+    def send(self, item: Answer | Announcement | Hint) -> None:
+        """Let an answer, a job's status or a hint leave."""
+        if isinstance(item, Hint):
+            self._send(item.client, item.message, *item.buffers)
+            return
         if isinstance(item, Announcement):
             for client, owner in list(self._clients.items()):
                 if owner == item.owner:

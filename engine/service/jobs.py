@@ -51,7 +51,8 @@ class _Run:
 
 
 class Jobs:
-    """Schedules the journal's jobs; `announce` is told of every change of a status. Not for several threads."""
+    """Schedules the journal's jobs; `announce` is told of every change of a status, and `show` given previews, with their
+    owner. Not for several threads."""
 
     def __init__(
         self,
@@ -60,10 +61,12 @@ class Jobs:
         retention: Retention,
         start_worker: Callable[[], Worker],
         announce: Callable[[str, JobStatus], None],
+        show: Callable[[str, pipes.Previewed], None],
         step_limit: float,
     ):
         self._journal, self._store, self._retention = journal, store, retention
         self._start_worker, self._announce, self._step_limit = start_worker, announce, step_limit
+        self._show = show
         self._worker: Worker | None = None
         self._run: _Run | None = None
         self._served: list[str] = []
@@ -86,7 +89,7 @@ class Jobs:
                 )
             return self.status(work.owner, work.job_id)
         self._check(work)
-        if missing := self._store.missing(work.owner, work.frames):
+        if missing := self._store.missing(work.owner, work.blobs):
             self._ready_worker()  # it loads its modules during the upload
             return missing
         self._journal.add(work)
@@ -129,12 +132,11 @@ class Jobs:
     def retry(self, owner: str, job_id: str) -> JobStatus:
         """Queue a job again that failed or was cancelled, or whose result is not there any more."""
         status = self.status(owner, job_id)
-        results = [*status.frames, *(name for names in status.masks.values() for name in names)]
         ended = self._noted(owner, job_id).state in ("failed", "cancelled")
-        if not ended and not self._store.missing(owner, results):
+        if not ended and not self._store.missing(owner, status.blobs):
             return status
         work = self._journal.work(owner, job_id)
-        if work is None or self._store.missing(owner, work.frames):
+        if work is None or self._store.missing(owner, work.blobs):
             raise ProtocolError("no-such-blob", "The engine no longer has the job's frames.", "Run the edit again.")
         return self._queue(owner, job_id)
 
@@ -182,7 +184,7 @@ class Jobs:
             self._tell(*key)
         else:
             return
-        self._run = _Run(work, JobStatus(job_id=work.job_id, state="running"))
+        self._run = _Run(work, JobStatus(job_id=work.job_id, task=work.task, state="running"))
         self._served = [owner for owner in self._served if owner != work.owner] + [work.owner]
         self._start()
 
@@ -206,10 +208,9 @@ class Jobs:
                 self.device = device
             case pipes.Reported() as report:
                 self._report(report)
+            case pipes.Previewed() as preview if self._run and not self._run.forgotten:
+                self._show(self._run.work.owner, preview)
             case pipes.Finished() as result:
-                self._retention.count(self._run.work.owner, result.frames)
-                for names in result.masks.values():
-                    self._retention.count(self._run.work.owner, names)
                 self._end(
                     state="done",
                     fraction=1.0,
@@ -217,6 +218,9 @@ class Jobs:
                     frames=result.frames,
                     masks=result.masks,
                     timings=result.timings,
+                    words=result.words,
+                    soft_masks=result.soft_masks,
+                    packs=result.packs,
                 )
             case pipes.Failed() as failed if failed.code in _OUT_OF_MEMORY and self._may_try_again():
                 self._replace_worker()
@@ -242,7 +246,7 @@ class Jobs:
     def _leave(self, owner: str, job_id: str, state: str) -> JobStatus:
         """Note that a job is cancelled or paused; a running one is told to stop, and ends so even if the engine ends
         before it has."""
-        status = JobStatus(job_id=job_id, state=state)
+        status = JobStatus(job_id=job_id, task=self.status(owner, job_id).task, state=state)
         self._journal.set(owner, status)
         if self._runs(owner, job_id):
             self._worker.send(pipes.Stop(job_id=job_id))
@@ -257,8 +261,9 @@ class Jobs:
         self._tell(owner, status.job_id)
 
     def _queue(self, owner: str, job_id: str) -> JobStatus:
+        task = self.status(owner, job_id).task
         self._unsaved.pop((owner, job_id), None)
-        self._journal.set(owner, JobStatus(job_id=job_id, state="queued"))
+        self._journal.set(owner, JobStatus(job_id=job_id, task=task, state="queued"))
         self._tell(owner, job_id)
         self.advance()
         return self.status(owner, job_id)
@@ -309,6 +314,13 @@ class Jobs:
             check(work.settings)
         except SettingsError as error:
             raise ProtocolError("bad-settings", str(error)) from error
+        if len(work.own_masks) != (len(work.frames) if work.settings.own_mask else 0):
+            raise ProtocolError(
+                "bad-settings",
+                f"own_mask is '{work.settings.own_mask}', and there are {len(work.own_masks)} masks for "
+                f"{len(work.frames)} frames.",
+                "Give one mask a frame, or none and an empty own_mask.",
+            )
         for owner, most in ((work.owner, limits.MAX_CLIENT_JOBS), (None, limits.MAX_QUEUED_JOBS)):
             if self._journal.count(owner) >= most:
                 raise ProtocolError(
@@ -323,6 +335,7 @@ class Jobs:
         done = report.fraction - base
         run.status = JobStatus(
             job_id=report.job_id,
+            task=run.work.task,
             state="running",
             stage=report.stage,
             step=report.step,
@@ -345,8 +358,9 @@ class Jobs:
         if self._run.forgotten or self._noted(owner, job_id).state == "cancelled":
             self._stopped()
             return
-        self._run = None
-        status = self._unsaved[owner, job_id] = JobStatus(job_id=job_id, **fields)
+        task, self._run = self._run.work.task, None
+        status = self._unsaved[owner, job_id] = JobStatus(job_id=job_id, task=task, **fields)
+        self._retention.count(owner, status.blobs)
         self._save()
         if status.state == "done":
             self._retention.drop_checkpoint(owner, job_id)
@@ -400,7 +414,7 @@ class Jobs:
         run.notes = [*run.notes, note][-3:]
         if code == _SIGKILL:
             run.work = msgspec.structs.replace(run.work, memory_share=run.work.memory_share / 2)
-        run.status = JobStatus(job_id=run.work.job_id, state="running")
+        run.status = JobStatus(job_id=run.work.job_id, task=run.work.task, state="running")
         self._start()
 
     def _tell(self, owner: str, job_id: str) -> None:

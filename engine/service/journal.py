@@ -101,14 +101,14 @@ class Journal:
 
     def add(self, work: Work) -> None:
         """Queue a new job, last of its owner's."""
-        status = JobStatus(job_id=work.job_id, state="queued")
+        status = JobStatus(job_id=work.job_id, task=work.task, state="queued")
         with self._change() as database:
             cursor = database.execute(
                 "INSERT INTO jobs (owner, job_id, state, place, work, status) "
                 "SELECT ?, ?, ?, coalesce(max(place), 0) + 1, ?, ? FROM jobs",
                 (work.owner, work.job_id, status.state, _encode(work), _encode(status)),
             )
-            self._note_blobs(work.owner, cursor.lastrowid, work.frames)
+            self._note_blobs(work.owner, cursor.lastrowid, work.blobs)
 
     def set(self, owner: str, status: JobStatus) -> None:
         """Note how a job stands."""
@@ -120,8 +120,7 @@ class Journal:
                 (state, _encode(status), ended, owner, status.job_id),
             ).fetchone()
             if row:
-                results = [*status.frames, *(name for names in status.masks.values() for name in names)]
-                self._note_blobs(owner, row[0], results)
+                self._note_blobs(owner, row[0], status.blobs)
 
     def remove(self, owner: str, job_id: str) -> None:
         """Forget a job."""
@@ -204,8 +203,7 @@ class Journal:
     def _note_all_blobs(self) -> None:
         for number, job_id, status in self._database.execute("SELECT number, job_id, status FROM jobs").fetchall():
             known, work = _readable(job_id, status), self.work(LOCAL, job_id)
-            results = [*known.frames, *(name for names in known.masks.values() for name in names)]
-            self._note_blobs(LOCAL, number, [*(work.frames if work else []), *results])
+            self._note_blobs(LOCAL, number, [*(work.blobs if work else []), *known.blobs])
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import msgspec
 
 from protocol.errors import UNREADABLE
-from protocol.messages import BlobName, JobId
+from protocol.messages import BlobName, JobId, SoftMask, Task, WordSeen
 from protocol.settings import EditSettings
 
 from .accounts import LOCAL
@@ -23,7 +23,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
 
 class Work(_Message):
-    """To the worker: edit these frames. Also what the journal keeps of a job."""
+    """To the worker: edit these frames, or find their masks. Also what the journal keeps of a job."""
 
     job_id: JobId
     settings: EditSettings
@@ -32,6 +32,13 @@ class Work(_Message):
     owner: str = LOCAL
     memory_share: float = 1.0
     """Of the device's free memory, how much may be taken; less after a try that ran out of it."""
+    task: Task = "edit"
+    own_masks: list[BlobName] = []
+
+    @property
+    def blobs(self) -> list[BlobName]:
+        """All blobs that it needs."""
+        return [*self.frames, *self.own_masks]
 
 
 class Stop(_Message):
@@ -56,6 +63,16 @@ class Reported(_Message):
     fraction: float
 
 
+class Previewed(_Message):
+    """From the worker: what the edit looks like, as in the protocol's `Preview`, and a PNG file of each frame."""
+
+    job_id: JobId
+    step: int
+    steps: int
+    frames: list[int]
+    pictures: list[bytes]
+
+
 class Finished(_Message):
     """From the worker: the job's result is in the store."""
 
@@ -64,6 +81,9 @@ class Finished(_Message):
     masks: dict[str, list[BlobName]]
     notes: list[str]
     timings: dict[str, float]
+    words: list[WordSeen] = []
+    soft_masks: list[SoftMask] = []
+    packs: list[BlobName] = []
 
 
 class Failed(_Message):
@@ -81,7 +101,7 @@ class Stopped(_Message):
     job_id: JobId
 
 
-AnyMessage = Work | Stop | Ready | Reported | Finished | Failed | Stopped
+AnyMessage = Work | Stop | Ready | Reported | Previewed | Finished | Failed | Stopped
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode
 encode = msgspec.msgpack.Encoder().encode

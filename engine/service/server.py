@@ -34,6 +34,7 @@ from .home import Home
 from .inbox import Inbox
 from .jobs import Jobs
 from .journal import Journal
+from .previews import Hint, Previews
 from .retention import DEFAULT_QUOTA, Retention
 from .store import Store, cannot_store
 from .workers import STEP_LIMIT, FromWorker, Worker, WorkerOptions
@@ -87,12 +88,15 @@ class Server:
             journal = Journal(home.journal)
             undo.callback(journal.close)
             retention = Retention(home.path, journal, store, known, options.quota)
+            previews = Previews(inbox.post)
             jobs = Jobs(
-                journal, store, retention, self._start_worker, self._announce, step_limit=options.worker.step_limit
-            )
+                journal, store, retention, self._start_worker, self._announce, previews.show,
+                step_limit=options.worker.step_limit,
+            )  # fmt: skip
             self._desk = Desk(
-                home.path, jobs, store, retention, options.worker.device, inbox.post, self.stop, self._set_lifetime
-            )
+                home.path, jobs, store, retention, previews, options.worker.device, inbox.post, self.stop,
+                self._set_lifetime,
+            )  # fmt: skip
             server_key = load_or_make(home.path / accounts.SERVER_KEY_NAME)
             self._gateway = Gateway(known, server_key, options.listen, self._desk.post)
             undo.callback(self._gateway.close)
@@ -147,7 +151,7 @@ class Server:
             for item in self._inbox.drain():
                 if isinstance(item, FromWorker):
                     self._desk.post(item)
-                elif isinstance(item, (Answer, Announcement)):
+                elif isinstance(item, (Answer, Announcement, Hint)):
                     self._gateway.send(item)
             if time.monotonic() - looked > TICK:
                 looked = time.monotonic()

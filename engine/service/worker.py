@@ -80,7 +80,7 @@ class WorkerProcess:
 
     def _answer(self, work: pipes.Work) -> pipes.Finished | pipes.Failed | pipes.Stopped:
         try:
-            return self._edit(work)
+            return self._find_masks(work) if work.task == "masks" else self._edit(work)
         except JobStopped:
             return pipes.Stopped(job_id=work.job_id)
         except (EditError, ProtocolError) as error:
@@ -109,14 +109,10 @@ class WorkerProcess:
                 remedy="Please report this with the engine's logs/worker.log.",
             )
 
-    def _edit(self, work: pipes.Work) -> pipes.Finished:
-        from engine.editing import Keep, Progress
+    def _reporter(self, work: pipes.Work, clock: Stopwatch):
+        """Passes on how far the job has come, and ends it where that was asked for."""
 
-        from . import frames
-
-        clock = Stopwatch()
-
-        def report(progress: Progress) -> None:
+        def report(progress) -> None:
             clock.enter(progress.stage)
             pipes.write(
                 self._outgoing,
@@ -131,34 +127,86 @@ class WorkerProcess:
             if self._stopped_job == work.job_id:
                 raise JobStopped
 
-        clip = frames.StoredClip(self._frames(work, report))
+        return report
+
+    def _edit(self, work: pipes.Work) -> pipes.Finished:
+        from engine.editing import Progress
+
+        from . import frames
+        from .results import Results
+
+        clock = Stopwatch()
+        report = self._reporter(work, clock)
+        clip = frames.StoredClip(self._verified(work.owner, work.frames, report))
+        own_masks = None
+        if work.own_masks:
+            _, height, width, _ = clip.shape
+            own_masks = frames.StoredMasks(self._verified(work.owner, work.own_masks, report), (width, height))
         report(Progress("load", 0, 1, 0.0))
-        names: dict[str | None, list[str]] = {}
+        results = Results(self._store, work.owner)
 
         def write(_start, edited, masks) -> None:
             clock.enter("write")
-            for word, pictures in [(None, edited), *masks.items()]:
-                blobs = (self._store.put(work.owner, frames.encode(picture)) for picture in pictures)
-                names.setdefault(word, []).extend(blobs)
+            results.add(edited, masks)
+
+        def show(preview) -> None:
+            pictures = [frames.encode(picture) for picture in preview.pictures]
+            pipes.write(
+                self._outgoing,
+                pipes.Previewed(
+                    job_id=work.job_id,
+                    step=preview.step,
+                    steps=preview.steps,
+                    frames=preview.frames,
+                    pictures=pictures,
+                ),
+            )
 
         result = self._loaded_editor(work).edit(
             clip,
             work.settings,
             report,
-            keep=Keep(self._home / "cache", self._home / "jobs" / work.owner / work.job_id),
+            keep=self._keep(work),
             write=write,
             memory_share=work.memory_share,
+            own_masks=own_masks,
+            preview=show,
         )
         clock.enter(None)
-        return pipes.Finished(
-            job_id=work.job_id, frames=names.pop(None), masks=names, notes=result.notes, timings=clock.seconds
-        )
+        return results.finished(work.job_id, result, clock.seconds)
 
-    def _frames(self, work: pipes.Work, report) -> list[Path]:
-        """The job's frames, each verified: one that the disk has damaged is dropped, so that it is asked for again."""
+    def _find_masks(self, work: pipes.Work) -> pipes.Finished:
         from engine.editing import Progress
 
-        paths = [self._store.path(work.owner, name) for name in work.frames]
+        from . import frames
+        from .results import Results
+
+        clock = Stopwatch()
+        report = self._reporter(work, clock)
+        clip = frames.StoredClip(self._verified(work.owner, work.frames, report))
+        report(Progress("load", 0, 1, 0.0))
+        results = Results(self._store, work.owner)
+
+        def write(_start, masks) -> None:
+            clock.enter("write")
+            results.add((), masks)
+
+        result = self._loaded_editor(work).survey(
+            clip, work.settings, report, write=write, keep=self._keep(work), memory_share=work.memory_share
+        )
+        clock.enter(None)
+        return results.finished(work.job_id, result, clock.seconds)
+
+    def _keep(self, work: pipes.Work):
+        from engine.editing import Keep
+
+        return Keep(self._home / "cache", self._home / "jobs" / work.owner / work.job_id)
+
+    def _verified(self, owner: str, names: list[str], report) -> list[Path]:
+        """Files of the job, each verified: one that the disk has damaged is dropped, so that it is asked for again."""
+        from engine.editing import Progress
+
+        paths = [self._store.path(owner, name) for name in names]
         for index, path in enumerate(paths):
             report(Progress("read", index, len(paths), 0.0))
             try:
@@ -167,7 +215,7 @@ class WorkerProcess:
             except OSError:
                 whole = False
             if not whole:
-                self._store.remove(work.owner, path.name)
+                self._store.remove(owner, path.name)
                 raise EditError(
                     "frame-damaged",
                     f"Frame {index + 1} was damaged or lost on the engine's disk.",

@@ -46,6 +46,9 @@ def test_what_is_given_goes_before_the_preset():
         ({"blend_source": ("sphere",)}, "not a word of the source prompt"),
         ({"blend_latents": True}, "needs blend words"),
         ({"keep_background": True}, "keep_background needs blend words"),
+        ({"own_mask": "invert"}, "replace, limit, add, subtract"),
+        ({"own_mask": "limit"}, "has nothing to act on"),
+        ({"own_mask": "subtract"}, "has nothing to act on"),
         ({"keys": ()}, "names no frame"),
         ({"keys": ("²",)}, "keys has '²'"),
         ({"keys": ("+-1",)}, "keys has '+-1'"),
@@ -58,6 +61,21 @@ def test_each_setting_out_of_range_is_one_sentence(changes, words):
     with pytest.raises(SettingsError) as refused:
         check(settings)
     assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"own_mask": "replace"},
+        {"own_mask": "add"},
+        {"own_mask": "limit", "keep_background": True},
+        {"own_mask": "subtract", "blend_latents": True},
+        {"own_mask": "limit", "blend_source": (SOURCE.split()[0],)},
+    ],
+    ids=str,
+)
+def test_an_own_mask_stands_in_for_blend_words(changes):
+    check(msgspec.structs.replace(EditSettings(source=SOURCE, target=TARGET), **changes))
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are():

@@ -59,6 +59,7 @@ EVERY_MESSAGE = [
     messages.Shutdown(request=10),
     messages.Stopping(request=10),
     messages.Event(status=STATUS),
+    messages.Preview(job_id="j", step=3, steps=20, frames=[0, 4]),
 ]
 
 
@@ -109,7 +110,7 @@ def test_values_out_of_range_are_malformed(changes):
     [
         [header(b"") + bytes(limits.MAX_HEADER_BYTES)],
         [header(b"\x80"), bytes(limits.CHUNK_BYTES + 1)],
-        [header(b"\x80"), b"", b""],
+        [header(b"\x80"), *[b""] * (limits.MAX_BUFFERS + 1)],
     ],
     ids=["header", "chunk", "buffers"],
 )
@@ -132,6 +133,9 @@ def test_the_largest_status_fits():
         state="done",
         frames=names,
         masks={f"word {number}": names for number in range(limits.MAX_MASK_WORDS)},
+        words=[messages.WordSeen(word="w" * 1000, tokens=1, cut=True, in_pieces=True)] * 77,
+        soft_masks=[messages.SoftMask(word="w" * 1000, kind="word", index=76)] * 77,
+        packs=names,
         error=messages.Failure("a-code", LONGEST, LONGEST),
         notes=[LONGEST] * limits.MAX_NOTES,
     )
@@ -149,6 +153,15 @@ def test_another_version_is_named_with_the_side_to_update(sender, version, older
     assert f"version {version}" in refused.value.sentence
     assert f"version {PROTOCOL_VERSION}" in refused.value.sentence
     assert refused.value.remedy == f"Update the {older}."
+
+
+def test_a_preview_shows_no_more_frames_than_the_limit():
+    frames = list(range(limits.MAX_PREVIEW_FRAMES))
+    wire.unpack(wire.pack(messages.Preview(job_id="j", step=1, steps=2, frames=frames), *[b""] * len(frames)), "engine")
+    for wrong in ([], [*frames, 9], [-1]):
+        with pytest.raises(ProtocolError) as refused:
+            wire.unpack(wire.pack(messages.Preview(job_id="j", step=1, steps=2, frames=wrong)), "engine")
+        assert refused.value.code == "malformed"
 
 
 def test_giant_counts_cost_nothing():
