@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
+
 import bpy
 from bpy.props import StringProperty
 
-from .. import jobs, strips
+from .. import folders, jobs, own_masks, strips
 from ..job import Job
 from ..trouble import Trouble
 from .base import refuse
@@ -14,7 +16,14 @@ from .base import refuse
 def begin(context: bpy.types.Context, scene: str = "", strip: str = "") -> Job:
     """Begin to edit the strip that those names name, or the selected one; the timer carries it on."""
     source = strips.choose(context, scene, strip)
-    job = jobs.session.edit(source, bpy.data.scenes[source.scene].fatezero.as_edit())
+    settings = bpy.data.scenes[source.scene].fatezero
+    masks = own_masks.begin(source, settings, folders.export_folder(f"{uuid.uuid4().hex}-masks"))
+    try:
+        job = jobs.session.edit(source, settings.as_edit(), masks)
+    except Trouble:
+        if masks:
+            masks.discard()
+        raise
     jobs.watch()
     return job
 
