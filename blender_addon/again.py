@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, replace
 
 import bpy
 import msgspec
 
-from . import compat, extent, fingerprint, jobs, reimport, strips, versions
+from . import compat, extent, fingerprint, folders, jobs, own_masks, reimport, strips, versions
 from .job import Job
 from .protocol.settings import EditSettings
 from .reimport import Origin
@@ -29,8 +30,19 @@ class Making:
     """`new`, `same`, `source`, `settings`, `unknown` (only its frames can tell) or `forced`."""
 
     def begin(self) -> Job:
-        """Have it made; `Trouble` where that cannot begin."""
-        return jobs.session.edit(self.source, self.settings, self.replaces, self.digest)
+        """Have it made, with the user's own mask where the settings use one; `Trouble` where that cannot begin."""
+        masks = None
+        if self.settings.own_mask:
+            folder = folders.export_folder(f"{uuid.uuid4().hex}-masks")
+            masks = own_masks.OwnMasks(self.source, bpy.data.scenes[self.source.scene].fatezero, folder)
+        try:
+            return jobs.session.edit(
+                self.source, self.settings, masks, replaces=self.replaces, known_digest=self.digest
+            )
+        except Trouble:
+            if masks:
+                masks.discard()
+            raise
 
 
 def settings_of(origin: Origin) -> EditSettings:
@@ -74,8 +86,8 @@ def of(result, settings: EditSettings | None = None, force: bool = False) -> Mak
     why, digest = _why(scene, strip, source, origin, wanted), origin.source_digest
     if force:
         why, digest = "forced", ""
-    elif why == "settings":
-        digest = ""
+    elif why == "settings" or wanted.own_mask:
+        why, digest = ("unknown" if why == "same" else why), ""  # nobody knows whether the mask is still the same
     elif before and _frames_differ(before, source):
         why, digest = "source", ""  # equal pictures held for another time are another result
     return Making(source, wanted, origin.job_id, digest, why)

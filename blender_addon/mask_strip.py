@@ -75,7 +75,7 @@ class MaskStrip:
         channel = strips.free_channel(holder, strip.channel, min(first, left), max(end, right))
         paths = [self._path(folder, number) for number in range(self._written) for _ in range(index.step)]
         made = compat.strips(holder).new_image(
-            name=f"{strip.name} {self._word.word}",
+            name=f"{strip.name} {self._word.word} Mask",
             filepath=bpy.path.relpath(str(paths[0])),
             channel=channel,
             frame_start=first,
@@ -84,7 +84,7 @@ class MaskStrip:
         for path in paths[1:]:
             made.elements.append(path.name)
         compat.set_handles(made, max(first, left), min(end, right))
-        made.mute = True
+        made.mute, made.select = True, False
         return made.name
 
     def discard(self) -> None:

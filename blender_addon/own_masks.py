@@ -152,8 +152,3 @@ class OwnMasks:
         shown = compat.strips(scene.sequence_editor).new_mask("mask", mask=mask, channel=1, frame_start=start)
         compat.set_handles(shown, compat.left_handle(strip), compat.right_handle(strip))
         return scene
-
-
-def begin(source: strips.Source, settings: OwnMaskSettings, folder: Path) -> OwnMasks | None:
-    """The export of the mask that the user wants to use for the strip; None where they want none."""
-    return OwnMasks(source, settings, folder) if settings.own_mask_mode != "NONE" else None

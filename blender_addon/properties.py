@@ -215,6 +215,8 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "keep_background": self.keep_background,
             "model": self._model(),
         }
+        if self.own_mask_mode != "NONE":
+            changes["own_mask"] = self.own_mask_mode.lower()
         if self.preset != "reconstruct":
             weight = round(self.new_word_strength, 4)
             changes["word_weights"] = {word: weight for word in new_words(self.source, target) if weight != 1.0}

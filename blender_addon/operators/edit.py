@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
-
 import bpy
 from bpy.props import StringProperty
 
-from .. import extent, folders, jobs, own_masks, prompt_book, strips
+from .. import again, extent, jobs, prompt_book, strips
 from ..job import Job
 from ..trouble import Trouble
 from .base import refuse
@@ -18,15 +16,7 @@ def begin(context: bpy.types.Context, scene: str = "", strip: str = "") -> Job:
     source = strips.choose(context, scene, strip)
     found = bpy.data.scenes[source.scene]
     source = extent.part(source, strips.named(found, source.name), found)
-    mode = found.fatezero.own_mask_mode
-    settings = found.fatezero.as_edit(own_mask="" if mode == "NONE" else mode.lower())
-    masks = own_masks.begin(source, found.fatezero, folders.export_folder(f"{uuid.uuid4().hex}-masks"))
-    try:
-        job = jobs.session.edit(source, settings, masks)
-    except Trouble:
-        if masks:
-            masks.discard()
-        raise
+    job = again.Making(source, found.fatezero.as_edit()).begin()
     prompt_book.used(job.settings.source, job.settings.target)
     jobs.watch()
     return job

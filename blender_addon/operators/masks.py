@@ -39,7 +39,9 @@ class FATEZERO_OT_show_masks(bpy.types.Operator):
     def _begin(self, context):
         try:
             source = strips.choose(context)
-            job = jobs.session.survey(source, bpy.data.scenes[source.scene].fatezero.as_edit())
+            settings = bpy.data.scenes[source.scene].fatezero
+            wanted = settings.as_edit(settings.target.strip() or settings.source, own_mask="", keep_background=False)
+            job = jobs.session.survey(source, wanted)
         except Trouble as trouble:
             return None, refuse(self, trouble)
         preview_settings.view().masks = True

@@ -25,7 +25,7 @@ class Live:
 def at(scene: bpy.types.Scene) -> Live | None:
     """The picture nearest to the scene's frame, of the newest job that works on a strip there."""
     for job in reversed(jobs.session.jobs):
-        preview = getattr(job, "preview", None)
+        preview = job.preview
         frame = _clip_frame(job, scene) if preview and preview.pictures else None
         if frame is None:
             continue

@@ -32,7 +32,7 @@ def add(**more):
 
 def test_the_masks_come_in_over_their_strip(addon, project, strip):
     add(number=1, strip="clip")
-    made = project.strips["clip red"]
+    made = project.strips["clip red Mask"]
     assert (made.channel, made.mute) == (2, True)
     assert (addon.compat.left_handle(made), addon.compat.right_handle(made)) == (11, 15)
     assert addon.compat.content_start(made) == 10
@@ -53,7 +53,7 @@ def test_a_hard_mask_has_the_threshold_in_it(addon, project, strip):
         add(number=0, strip="clip")
     finally:
         view.style = "SOFT"
-    grey = read_image(next(addon.strips.media(project.strips["clip a"])))[..., 0]
+    grey = read_image(next(addon.strips.media(project.strips["clip a Mask"])))[..., 0]
     full = bilinear(values(0, 0), (WIDTH, HEIGHT))
     assert (grey[full > 130] == 255).all() and (grey[full < 125] == 0).all() and set(np.unique(grey)) == {0, 255}
     assert 0 < (grey == 255).sum() < grey.size / 4
@@ -63,14 +63,14 @@ def test_masks_of_some_frames_are_shown_longer(addon, project, strip):
     shutil.rmtree(addon.folders.masks_folder() / "job")
     write_set(addon, addon.strips.describe(project.scene, strip), count=2, step=2)
     add(number=0, strip="clip")
-    names = [element.filename for element in project.strips["clip a"].elements]
+    names = [element.filename for element in project.strips["clip a Mask"].elements]
     assert names == ["00001.png", "00001.png", "00002.png", "00002.png"]
 
 
 def test_over_a_result(addon, project, strip):
     made = result(addon, project, addon.strips.describe(project.scene, strip), "job")
     add(number=2, strip=made.name)
-    mask = project.strips[f"{made.name} ball"]
+    mask = project.strips[f"{made.name} ball Mask"]
     assert mask.channel == 3
     assert addon.compat.content_start(mask) == addon.compat.content_start(made)
 
@@ -85,7 +85,7 @@ def test_blenders_mask_modifier_takes_it(addon, project, strip):
         view.style = "SOFT"
     project.scene.view_settings.view_transform = "Standard"
     modifier = strip.modifiers.new("mask", "MASK")
-    modifier.input_mask_type, modifier.input_mask_strip = "STRIP", project.strips["clip red"]
+    modifier.input_mask_type, modifier.input_mask_strip = "STRIP", project.strips["clip red Mask"]
     pixels = array(addon.renders.before("Scene", 12, frozenset(), 100))
     taken = bilinear(values(1, 2), (WIDTH, HEIGHT))
     given = random_frames(FRAMES, (WIDTH, HEIGHT), False, 1)[2][..., :3]
@@ -95,7 +95,7 @@ def test_blenders_mask_modifier_takes_it(addon, project, strip):
 
 def test_the_listed_strip_is_taken_where_none_is_named(addon, project, strip):
     add(number=0)
-    assert "clip a" in project.strips
+    assert "clip a Mask" in project.strips
 
 
 def test_what_is_in_the_way_is_said(addon, project, strip):

@@ -25,7 +25,7 @@ def export(addon, project, strip, tmp_path):
         before, images = project.snapshot(), [image.name for image in bpy.data.images]
         users = {mask.name: mask.users for mask in bpy.data.masks}
         source = addon.strips.describe(project.scene, strip)
-        exporting = addon.own_masks.begin(source, project.scene.fatezero, tmp_path / "masks {z}")
+        exporting = addon.own_masks.OwnMasks(source, project.scene.fatezero, tmp_path / "masks {z}")
         while not exporting.complete:
             exporting.render_next()
         assert {mask.name: mask.users for mask in bpy.data.masks} == users
@@ -56,10 +56,9 @@ def left_half():
     bpy.data.masks.remove(mask)
 
 
-def test_no_mask_is_wanted_at_first(addon, project, strip, tmp_path):
-    source = addon.strips.describe(project.scene, strip)
-    assert addon.own_masks.begin(source, project.scene.fatezero, tmp_path / "none") is None
-    assert not (tmp_path / "none").exists()
+def test_no_mask_is_wanted_at_first(project):
+    project.prompts()
+    assert project.scene.fatezero.as_edit().own_mask == ""
 
 
 def test_a_mask_datablock(export, left_half):
@@ -116,7 +115,7 @@ def test_what_is_in_the_way_is_said(addon, project, strip, tmp_path, left_half):
     def begin(**chosen):
         for name, value in chosen.items():
             setattr(settings, f"own_mask{name}", value)
-        return addon.own_masks.begin(source, settings, tmp_path / "masks")
+        return addon.own_masks.OwnMasks(source, settings, tmp_path / "masks")
 
     Trouble = addon.trouble.Trouble
     with pytest.raises(Trouble, match="No mask is chosen"):

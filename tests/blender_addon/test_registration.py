@@ -24,6 +24,7 @@ WITHOUT_BPY = [
         "landing",
         "link",
         "places",
+        "png",
         "pythons",
         "trial",
         "trouble",
