@@ -24,7 +24,10 @@ PLACE = {
     "enable", "start", "end", "alpha_mode_override", "show_waveform", "volume", "pan", "is_hidden",
 }  # fmt: skip
 """Properties that say where a strip lies and how Blender shows it to the user, not what is in its picture."""
-OWNED = {"transform", "crop", "modifiers", "elements", "retiming_keys", "colorspace_settings", "stereo_3d_format"}
+OWNED = {
+    "transform", "crop", "modifiers", "elements", "retiming_keys", "colorspace_settings", "stereo_3d_format",
+    "color_balance", "curve_mapping", "curves", "points",
+}  # fmt: skip
 """What belongs to a strip, and is looked into."""
 
 
@@ -101,7 +104,9 @@ def _names(kind: bpy.types.Struct) -> list[tuple[str, str]]:
         _known[kind.identifier] = [
             (prop.identifier, "ARRAY" if getattr(prop, "is_array", False) else prop.type)
             for prop in kind.properties
-            if prop.identifier not in PLACE and (prop.type not in ("POINTER", "COLLECTION") or prop.identifier in OWNED)
+            if prop.identifier not in PLACE
+            and not getattr(prop, "is_deprecated", False)  # since 5.0, and they warn
+            and (prop.type not in ("POINTER", "COLLECTION") or prop.identifier in OWNED)
         ]
     return _known[kind.identifier]
 

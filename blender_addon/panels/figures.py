@@ -9,7 +9,9 @@ from ..estimates import Estimate
 
 def cost(frames: int, of: int, estimate: Estimate) -> str:
     """What an edit will take, in a line: '8 of 240 frames, about 3 min, 12 MB'."""
-    if frames == of:
+    if frames == of == 1:
+        parts = [iface_("1 frame")]
+    elif frames == of:
         parts = [iface_("{frames} frames").format(frames=frames)]
     else:
         parts = [iface_("{frames} of {count} frames").format(frames=frames, count=of)]
