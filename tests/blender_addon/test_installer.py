@@ -173,15 +173,15 @@ def test_without_online_access_nothing_is_downloaded(addon, project):
     assert addon.installer.current is before
 
 
-def test_removing_says_what_it_frees(addon, project, no_engine):
+def test_removing_says_what_it_frees(addon, project, no_engine, capfd):
     target = addon.folders.venv_folder()
     assert not bpy.ops.fatezero.remove_engine.poll()
     target.mkdir(parents=True)
     (target / "big").write_bytes(bytes(100_000_000))
-    try:
-        assert bpy.ops.fatezero.remove_engine() == {"FINISHED"}
-    finally:
-        assert not target.exists()
+    assert addon.operators.install._removable_gigabytes() == 0.1
+    assert bpy.ops.fatezero.remove_engine() == {"FINISHED"}
+    assert "0.1 GB are free again" in capfd.readouterr().out  # where Blender prints what operators report
+    assert not target.exists()
 
 
 def test_with_online_access_the_extensions_own_engine_is_installed(addon, project, no_engine):

@@ -2,6 +2,7 @@
 after a download is tested, on a cache that is laid out here as the hub's library lays it."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -140,3 +141,20 @@ def test_only_what_is_needed_and_cannot_run_code_is_fetched(folder):
         hub.needed_files("someone/small", pickled)
     with pytest.raises(EditError, match="it lacks model_index.json"):
         hub.needed_files("someone/small", {"README.md": 1})
+
+
+def test_programs_read_lines_of_json(run, home, folder, tmp_path):
+    card = tmp_path / "carded"
+    shutil.copytree(folder, card)
+    (card / "README.md").write_text("---\ntags: [video]\nlicense: openrail\n---\n# A model\n")
+    assert json.loads(run("models", "add", card, "--name", "mine", "--json")) == {"added": "mine"}
+    builtin, mine = map(json.loads, run("models", "list", "--json").splitlines())
+    assert (builtin["name"], builtin["licence"]) == ("builtin", "gpl-3.0") and builtin["bytes"] > 1e7
+    size = sum(path.stat().st_size for path in card.rglob("*") if path.is_file())
+    assert mine == {"name": "mine", "path": str(card), "bytes": size, "licence": "openrail"}
+    assert json.loads(run("models", "remove", "mine", "--json")) == {"removed": "mine"}
+    done = subprocess.run(
+        [sys.executable, "-m", "engine", "models", "remove", "mine", "--json", "--home", home],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and json.loads(done.stdout)["error"]["code"] == "unknown-model"
