@@ -9,6 +9,7 @@ from .. import chosen, folders, installer, jobs
 from ..engine_process import LOG_NAME
 from ..operators.install import installing
 from ..places import Remote
+from ..session import Session
 from .base import Sidebar
 from .installation import draw_outdated, draw_progress
 from .text import draw_part, draw_trouble
@@ -51,14 +52,14 @@ class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
             draw_trouble(layout, installer.current.trouble, context.region.width)
 
 
-def draw_memory(layout, session: jobs.Session) -> None:
+def draw_memory(layout, session: Session) -> None:
     """What the engine computes on and the memory that it holds, with the way to free it."""
     row = layout.row(align=True)
     row.label(text=memory_text(session), icon="MEMORY", translate=False)
     row.operator("fatezero.free_memory", text="", icon="X")
 
 
-def memory_text(session: jobs.Session) -> str:
+def memory_text(session: Session) -> str:
     """The device, and the memory that is held."""
     device = session.welcome.device if session.welcome else "auto"
     words = [iface_("Any device") if device == "auto" else device.upper()]

@@ -9,6 +9,7 @@ from bpy.app.translations import pgettext_rpt as rpt_
 from .. import jobs, thumbnails
 from ..job import Job
 from ..operators import order, queue
+from ..session import Session
 from .base import Sidebar
 from .text import TEXT_SCALE, draw_text
 
@@ -67,7 +68,7 @@ def choose(found: list[Job]) -> list[Job]:
     return [job for job in found if job in kept]
 
 
-def draw_job(column, job: Job, session: jobs.Session, width: float) -> None:
+def draw_job(column, job: Job, session: Session, width: float) -> None:
     """A job: its strip, how it stands or has ended, and what can be done about it."""
     row = column.row(align=True)
     picture = thumbnails.icon(job.id)
@@ -103,7 +104,7 @@ def draw_job(column, job: Job, session: jobs.Session, width: float) -> None:
         draw_text(column.column(), job.trouble.told(rpt_), width, icon="ERROR", translate=False)
 
 
-def draw_progress(column, buttons, job: Job, session: jobs.Session) -> None:
+def draw_progress(column, buttons, job: Job, session: Session) -> None:
     """A bar with the stage, its step and the time left; and ways to hold the job up and to end it."""
     for operator, icon in ((queue.FATEZERO_OT_pause, "PAUSE"), (queue.FATEZERO_OT_resume, "PLAY")):
         if operator.suits(job):
@@ -117,7 +118,7 @@ def bar_fraction(job: Job) -> float:
     return job.step / max(job.steps, 1) if job.state in ("exporting", "sending", "fetching") else job.fraction
 
 
-def progress_text(job: Job, session: jobs.Session) -> str:
+def progress_text(job: Job, session: Session) -> str:
     """How a job stands that is under way, in a few words."""
     if job.cancelling:
         return iface_("Cancelling")
