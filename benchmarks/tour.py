@@ -7,6 +7,7 @@ until the add-on is done, and has Blender take a picture of its own window.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -103,13 +104,19 @@ def over(area, kind: str = "WINDOW"):
     return bpy.context.temp_override(window=window, screen=window.screen, area=area, region=region(area, kind))
 
 
-def press(area, key: str, kind: str = "WINDOW", **modifiers) -> None:
-    """Press a key with the mouse over the middle of a region."""
+def move_to(area, kind: str = "WINDOW") -> tuple[int, int]:
+    """Put the mouse over the middle of a region."""
     window, part = bpy.context.window_manager.windows[0], region(area, kind)
     x, y = part.x + part.width // 2, part.y + part.height // 2
     window.event_simulate("MOUSEMOVE", "NOTHING", x=x, y=y)
+    return x, y
+
+
+def press(area, key: str, kind: str = "WINDOW", **modifiers) -> None:
+    """Press a key with the mouse over the middle of a region."""
+    x, y = move_to(area, kind)
     for value in ("PRESS", "RELEASE"):
-        window.event_simulate(key, value, x=x, y=y, **modifiers)
+        bpy.context.window_manager.windows[0].event_simulate(key, value, x=x, y=y, **modifiers)
 
 
 def show_tab() -> Iterator[Step]:
@@ -126,10 +133,13 @@ def show_tab() -> Iterator[Step]:
 
 
 def lay_out() -> Iterator[Step]:
-    """Blender's own workspace for video, the sidebar open."""
+    """Blender's own workspace for video, the sidebar open, and nothing in it that shows this computer's folders."""
     bpy.ops.wm.read_homefile(app_template="Video_Editing")
     yield SETTLE
     window = bpy.context.window_manager.windows[0]
+    for area in window.screen.areas:
+        if area.type == "FILE_BROWSER":
+            area.type = "OUTLINER"
     if hasattr(window.workspace, "sequencer_scene"):
         window.workspace.sequencer_scene = window.scene
 
@@ -137,7 +147,8 @@ def lay_out() -> Iterator[Step]:
 def open_project() -> None:
     """A project with the clip in it."""
     scene = bpy.context.window_manager.windows[0].scene
-    frames = sorted(CLIP.glob("*.png"))
+    clip = shutil.copytree(CLIP, WORK / "clip")
+    frames = sorted(clip.glob("*.png"))
     scene.render.resolution_x = scene.render.resolution_y = 128
     scene.render.resolution_percentage = 100
     scene.render.fps, scene.frame_start, scene.frame_end = 8, 1, len(frames)
@@ -155,26 +166,120 @@ def done(job) -> Callable[[], bool]:
     return lambda: job.state in ("done", "failed", "unplaced", "unfetched", "cancelled")
 
 
+def only(*labels: str) -> Iterator[Step]:
+    """Have these panels of ours in the sidebar, open, and no others: it is not long enough for all."""
+    classes = addon().panels.CLASSES
+    for cls in reversed(classes):
+        if cls.is_registered:
+            bpy.utils.unregister_class(cls)
+    for cls in classes:
+        if issubclass(cls, bpy.types.Panel):
+            cls.bl_options = set()
+            if cls.bl_label not in labels:
+                continue
+        bpy.utils.register_class(cls)
+    yield from show_tab()
+
+
+def preferences() -> Iterator[Step]:
+    """Where the engine is installed and chosen."""
+    bpy.ops.screen.userpref_show("INVOKE_DEFAULT")
+    bpy.context.preferences.active_section = "ADDONS"
+    bpy.context.window_manager.addon_search = "FateZero"
+    yield SETTLE
+    bpy.ops.preferences.addon_expand(module=ADDON)
+    for area in bpy.context.window_manager.windows[-1].screen.areas:
+        area.tag_redraw()
+    yield 2 * SETTLE
+    yield "preferences"
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[-1]):
+        bpy.ops.wm.window_close()
+    yield SETTLE
+
+
 def stops() -> Iterator[Step]:
     """The tour."""
     bpy.ops.extensions.package_install_files(filepath=str(ZIP), repo="user_default", enable_on_install=True)
     yield from lay_out()
     open_project()
-    yield from show_tab()
+    scene, session = bpy.context.window_manager.windows[0].scene, addon().jobs.session
+    view = bpy.context.window_manager.fatezero_view
+    yield from preferences()
+    yield from only("Edit by Words", "Engine")
     with over(sequencer("SEQUENCER")):
         bpy.ops.sequencer.view_all()
     with over(sequencer("PREVIEW")):
         bpy.ops.sequencer.view_all_preview()
     yield SETTLE
-    yield "1-prompts"
+    yield "prompts"
+
+    yield from only("Edit by Words", "Masks")
+    with over(sequencer("SEQUENCER")):
+        bpy.ops.fatezero.show_masks("INVOKE_DEFAULT")
+    yield done(session.job)
+    yield lambda: len(view.words) > 0
+    scene.frame_current = 4
+    view.words["sphere"].shown = view.words["sky"].shown = True
+    yield 2 * SETTLE
+    yield "masks"
+    view.style = "HARD"
+    yield SETTLE
+    yield "masks-hard"
+    view.style, view.masks = "SOFT", False
+
+    yield from only("Edit by Words")
     with over(sequencer("SEQUENCER")):
         bpy.ops.fatezero.edit_strip("INVOKE_DEFAULT")
-    session = addon().jobs.session
-    yield lambda: session.job.fraction > 0.4 or session.job.final
-    yield "2-editing"
-    yield done(session.job)
+    yield lambda: (session.job.preview and session.job.preview.step > 7) or session.job.final
+    yield SETTLE / 2
+    yield "editing"
+    edited = session.job
+    yield done(edited)
     yield SETTLE
-    yield "3-edited"
+    yield "edited"
+
+    bpy.ops.fatezero.select_result(job=edited.id)
+    yield from only("Compare", "Made by FateZero")
+    view.compare = "WIPE"
+    yield 3 * SETTLE
+    yield "compare"
+    view.compare = "SIDE"
+    yield 3 * SETTLE
+    yield "side-by-side"
+    view.compare = "OFF"
+
+    scene.fatezero.target = TARGET.replace("green", "yellow")
+    with over(sequencer("SEQUENCER")):
+        bpy.ops.fatezero.render_again("INVOKE_DEFAULT", use_panel=True)
+    yield done(session.job)
+    yield from only("Edit by Words", "Made by FateZero")
+    yield "rendered-again"
+
+    package = addon()
+    package.operators.again.select_only(scene, package.strips.named(scene, "clip"))
+    scene.fatezero.target = TARGET
+    yield from only("Edit by Words", "Settings")
+    scene.fatezero.cross_end, scene.fatezero.keep_background = 0.5, True
+    yield SETTLE
+    yield "settings"
+    bpy.ops.fatezero.reset_to_preset()
+    move_to(sequencer("PREVIEW"))  # where the dialog opens
+
+    for colour in ("blue", "cyan", "purple"):
+        scene.fatezero_work.targets.add().text = TARGET.replace("green", colour)
+    yield from only("Batch")
+    with over(sequencer("SEQUENCER")):
+        bpy.ops.fatezero.batch("INVOKE_DEFAULT", what="VARIATIONS")
+    yield 2 * SETTLE
+    yield "batch-plan"
+    press(sequencer("PREVIEW"), "RET")
+    yield lambda: len(session.jobs) > 4
+    yield from only("Edit by Words", "Batch")
+    yield 2 * SETTLE
+    yield "batch"
+    yield lambda: all(job.final for job in session.jobs)
+    yield SETTLE
+    yield "batch-done"
 
 
 bpy.app.timers.register(Tour(stops()).tick, first_interval=2.0, persistent=True)

@@ -62,12 +62,12 @@ def draw_memory(layout, session: Session) -> None:
 def memory_text(session: Session) -> str:
     """The device, and the memory that is held."""
     device = session.welcome.device if session.welcome else "auto"
-    words = [iface_("Any device") if device == "auto" else device.upper()]
+    words = [device.upper()] if device != "auto" else []  # nothing has been computed yet
     if session.holds and session.holds.memory:
         words.append(iface_("{size:.1f} GB of memory").format(size=session.holds.memory / 1e9))
     if session.holds and session.holds.device_memory:
         words.append(iface_("{size:.1f} GB on the GPU").format(size=session.holds.device_memory / 1e9))
-    return ", ".join(words)
+    return ", ".join(words) or iface_("No memory is held")
 
 
 def draw_running(layout, preferences) -> None:

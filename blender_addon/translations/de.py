@@ -85,6 +85,7 @@ WORDS = {
     # notices.py
     "Say something in the status bar": "Etwas in der Statusleiste sagen",
     "'{name}' is edited": "„{name}“ ist bearbeitet",
+    "The masks of '{name}' are there": "Die Masken von „{name}“ sind da",
     "'{name}': {reason}": "„{name}“: {reason}",
     "Notify": "Mitteilen",
     "Text": "Text",
@@ -215,7 +216,7 @@ WORDS = {
     "Model": "Modell",
     "Engine": "Engine",
     # panels/engine.py
-    "Any device": "Gerät noch offen",
+    "No memory is held": "Kein Speicher belegt",
     "{size:.1f} GB of memory": "{size:.1f} GB Speicher",
     "{size:.1f} GB on the GPU": "{size:.1f} GB auf der GPU",
     "Ready, version {version}": "Bereit, Version {version}",
