@@ -227,11 +227,11 @@ def stops() -> Iterator[Step]:
     yield "masks-hard"
     view.style, view.masks = "SOFT", False
 
-    yield from only("Edit by Words")
+    yield from only("Edit by Words", "Edits")
     with over(sequencer("SEQUENCER")):
         bpy.ops.fatezero.edit_strip("INVOKE_DEFAULT")
-    yield lambda: (session.job.preview and session.job.preview.step > 7) or session.job.final
-    yield SETTLE / 2
+    yield lambda: (session.job.preview and session.job.preview.step > 2) or session.job.final
+    yield SETTLE / 4
     yield "editing"
     edited = session.job
     yield done(edited)
@@ -252,7 +252,7 @@ def stops() -> Iterator[Step]:
     with over(sequencer("SEQUENCER")):
         bpy.ops.fatezero.render_again("INVOKE_DEFAULT", use_panel=True)
     yield done(session.job)
-    yield from only("Edit by Words", "Made by FateZero")
+    yield from only("Made by FateZero", "Versions")
     yield "rendered-again"
 
     package = addon()
@@ -274,7 +274,7 @@ def stops() -> Iterator[Step]:
     yield "batch-plan"
     press(sequencer("PREVIEW"), "RET")
     yield lambda: len(session.jobs) > 4
-    yield from only("Edit by Words", "Batch")
+    yield from only("Edits", "Batch")
     yield 2 * SETTLE
     yield "batch"
     yield lambda: all(job.final for job in session.jobs)
