@@ -67,7 +67,7 @@ def main(checkpoint: str) -> None:
     from engine.editing import Editor
 
     torch.set_num_threads(1)
-    editor = Editor.load(checkpoint, "cpu")
+    editor = Editor.load(checkpoint, "cpu", "float32")
     _say("ready")
     for line in sys.stdin:
         job = json.loads(line)

@@ -17,7 +17,7 @@ THRESHOLD = 0.9
 @pytest.fixture(scope="module")
 def finer(small_checkpoint) -> Editor:
     """The tiny checkpoint, made for pictures of 256 x 256, so that its masks have 16 x 16 cells."""
-    editor = Editor.load(str(small_checkpoint), device="cpu")
+    editor = Editor.load(str(small_checkpoint), device="cpu", precision="float32")
     editor.checkpoint.image_side = SIDE // 2
     return editor
 

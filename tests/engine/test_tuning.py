@@ -218,7 +218,7 @@ def test_the_result_is_in_the_published_layout_and_edits(small_checkpoint, resul
     index = json.loads((result / "model_index.json").read_text())
     assert index["unet"] == ["video_diffusion.models.unet_3d_condition", "UNetPseudo3DConditionModel"]
     assert digests(small_checkpoint / "vae") == digests(result / "vae")
-    editor = Editor.load(str(result), "cpu")
+    editor = Editor.load(str(result), "cpu", "float32")
     image = load(str(small_checkpoint), CPU, torch.float32).profile
     assert editor.checkpoint.profile == tuned(image, 4) and editor.checkpoint.profile.mask_level == 1
     assert editor.checkpoint.image_side == 64
