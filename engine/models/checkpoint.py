@@ -71,10 +71,8 @@ def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkp
     for file, weight in model.loras:
         merge(Path(file).expanduser(), weight, parts)
     # In half precision some autoencoders overflow.
-    modules = {}
-    for part in PARTS:
-        own = torch.float32 if part == "vae" else dtype
-        modules[part] = parts.pop(part).to(device, own, memory_format=memory_format(device, own)).eval()
+    modules = {part: parts.pop(part).to(device, torch.float32 if part == "vae" else dtype).eval() for part in PARTS}
+    modules["unet"].to(memory_format=memory_format(device, dtype))
     profile, side = _profile(path, modules["unet"], modules["vae"])
     checkpoint = Checkpoint(
         name=model.path if model.path == BUILTIN else path.name,
