@@ -170,7 +170,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
 
     def preset_values(self) -> dict[str, object]:
         """What every setting is where the user leaves it to the preset."""
-        preset = Preset.of(self.preset, BUILTIN_MODEL if self.model == "BUILTIN" else self.model)
+        preset = self._preset()
         return {
             "steps": _DEFAULTS.steps,
             "guidance": preset.values["guidance"],
@@ -245,9 +245,13 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
 
     def preset_words(self) -> tuple[list[str], list[str]]:
         """The blend words that the preset takes where the user names none."""
-        if self.preset != "shape":
+        gone = new_words(self.target, self.source)
+        if not gone or not self._preset().blends:
             return [], []
-        return new_words(self.target, self.source), new_words(self.source, self.target)
+        return gone, new_words(self.source, self.target)
+
+    def _preset(self) -> Preset:
+        return Preset.of(self.preset, BUILTIN_MODEL if self.model == "BUILTIN" else self.model)
 
     def _model(self) -> str:
         """The model's name, under which the engine finds it on its own machine: no path goes over the wire."""

@@ -19,7 +19,9 @@ def edit_plan(settings: EditSettings, source: Prompt, target: Prompt) -> EditPla
             source_words=settings.blend_source,
             target_words=settings.blend_target,
             threshold=settings.blend_threshold,
+            attention=settings.blend_attention,
             latents=settings.blend_latents,
+            latent_window=_pair(settings.blend_steps),
             background=settings.keep_background,
         )
     return EditPlan(

@@ -48,8 +48,12 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Words of the target prompt for the same place; used by latent blending and by `keep_background`."""
     blend_threshold: float = 0.3
     """How sure a place must be to belong to the blend words, 0 to 1; lower takes more of the picture."""
+    blend_attention: bool = True
+    """Let self-attention leave the source's structure in the blend words' place: what a change of shape needs."""
     blend_latents: bool = False
     """Also keep the source's latents outside the blend words' place (for local changes of shape)."""
+    blend_steps: Window = Window(0.2, 0.8)
+    """Where latents are blended; with an end of 1 also after the last step, so that what is outside stays the source's."""
     keep_background: bool = False
     """Far outside the blend words' place, take the source's own pixels at full resolution, with soft edges."""
     own_mask: str = ""
@@ -87,9 +91,15 @@ PRESETS: dict[str, dict] = {
 PRESET_WEIGHT = {"style": 10.0, "attribute": 5.0}
 """Equalizer weight that a preset gives to the words that are new in the target prompt; 1 where it is absent."""
 
-BUILTIN_ATTRIBUTE = dict(guidance=4.0, cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8))
-BUILTIN_ATTRIBUTE_WEIGHT = 1.0
-"""The small model keeps more of the background with less guidance and longer windows (`benchmarks.training.edits` measures it)."""
+BUILTIN_PRESETS: dict[str, dict] = {
+    "attribute": dict(
+        guidance=4.0, cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8),
+        blend_attention=False, blend_latents=True, blend_steps=Window(0.0, 1.0),
+    ),
+    "shape": dict(blend_latents=True, blend_steps=Window(0.0, 1.0)),
+}  # fmt: skip
+"""What the small model takes instead, and why: `docs/quality.md`. Its words name places well, so that latents are blended."""
+BUILTIN_WEIGHT = {"attribute": 1.0}
 
 
 @dataclass(frozen=True)
@@ -105,9 +115,15 @@ class Preset:
         if name not in PRESETS:
             raise SettingsError(f"There is no preset called '{name}'; choose one of {', '.join(PRESETS)}.")
         values = {"guidance": DEFAULT_GUIDANCE} | PRESETS[name]
-        if (name, model) == ("attribute", BUILTIN_MODEL):
-            return cls(values | BUILTIN_ATTRIBUTE, BUILTIN_ATTRIBUTE_WEIGHT)
-        return cls(values, PRESET_WEIGHT.get(name, 1.0))
+        weight = PRESET_WEIGHT.get(name, 1.0)
+        if model == BUILTIN_MODEL:
+            return cls(values | BUILTIN_PRESETS.get(name, {}), BUILTIN_WEIGHT.get(name, weight))
+        return cls(values, weight)
+
+    @property
+    def blends(self) -> bool:
+        """Whether the words that change become the blend words."""
+        return self.values.get("cross_mode") == "replace" or self.values.get("blend_latents", False)
 
 
 def words_of(prompt: str) -> list[str]:
@@ -130,9 +146,10 @@ def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettin
     added = new_words(source, target)
     if chosen.weight != 1.0:
         values["word_weights"] = {word: chosen.weight for word in added}
-    if preset == "shape":
-        values["blend_source"] = tuple(new_words(target, source))
-        values["blend_target"] = tuple(added)
+    if chosen.blends and (gone := new_words(target, source)):
+        values["blend_source"], values["blend_target"] = tuple(gone), tuple(added)
+    else:
+        values.pop("blend_latents", None)  # nothing names a place
     settings = EditSettings(source=source, target=target, preset=preset, **(values | changes))
     check(settings)
     return settings
@@ -159,6 +176,7 @@ def check(settings: EditSettings) -> None:
     for name, window in (
         ("cross_window", settings.cross_window),
         ("self_window", settings.self_window),
+        ("blend_steps", settings.blend_steps),
         *((f"word_windows of '{word}'", window) for word, window in settings.word_windows.items()),
     ):
         if not 0.0 <= window.start <= window.end <= 1.0:

@@ -30,6 +30,8 @@ class Blend:
     """Blend self-attention by the mask."""
     latents: bool = False
     """Keep the inverted latents outside the mask."""
+    latent_window: tuple[float, float] = (0.2, 0.8)
+    """The steps in which they are kept, the authors' by default; with an end of 1 the last step is among them."""
     background: bool = False
     """The masks of the whole edit are wanted after it (`background`)."""
     own: OwnMask | None = None
@@ -70,7 +72,10 @@ class EditPlan:
 
     def blends_latents(self, step: int, steps: int) -> bool:
         """Whether latents are blended after `step` of `steps`."""
-        return bool(self.blend and self.blend.latents) and int(0.2 * steps) < step + 1 < int(0.8 * steps)
+        if not (self.blend and self.blend.latents):
+            return False
+        start, end = self.blend.latent_window
+        return int(start * steps) < step + 1 and (end == 1 or step + 1 < int(end * steps))
 
     def masked_steps(self, steps: int) -> int:
         """In how many of the steps a mask says where the edit may change something."""

@@ -81,3 +81,12 @@ def test_an_own_mask_stands_in_for_blend_words(changes):
 def test_an_unknown_preset_is_refused_with_those_there_are():
     with pytest.raises(SettingsError, match="choose one of style, attribute, shape, reconstruct"):
         apply_preset("colour", SOURCE, TARGET)
+
+
+def test_the_built_in_model_blends_latents_where_words_change():
+    settings = apply_preset("attribute", SOURCE, TARGET)
+    assert settings.blend_source and settings.blend_target and not settings.blend_attention
+    assert settings.blend_latents and settings.blend_steps.end == 1.0
+    assert not apply_preset("attribute", SOURCE, TARGET, model="sd").blend_source
+    added = apply_preset("attribute", "a ball", "a ball on grass")
+    assert not added.blend_source and not added.blend_latents  # no word of the source says where
