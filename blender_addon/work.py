@@ -49,7 +49,9 @@ class FATEZERO_PG_work(bpy.types.PropertyGroup):
         default=100,
         options=set(),
     )
-    targets: CollectionProperty(type=FATEZERO_PG_target)
+    targets: CollectionProperty(
+        type=FATEZERO_PG_target, name="Targets", description="Target prompts of the variations", options=set()
+    )
     target_index: IntProperty(name="Variation", description="The target prompt that is chosen in the list")
 
 

@@ -52,8 +52,7 @@ class FATEZERO_OT_edit_again(OfResult, bpy.types.Operator):
 
 
 class FATEZERO_OT_render_again(OfResult, bpy.types.Operator):
-    """Make this result anew from its source as that is now, as a new version in the same place; the pieces of a
-    result that was cut, and its copies, follow unless they are locked"""
+    """Make this result anew from its source as that is now; its pieces and copies follow unless they are locked"""
 
     bl_idname = "fatezero.render_again"
     bl_label = "Re-render"

@@ -58,7 +58,9 @@ class FATEZERO_PG_word(bpy.types.PropertyGroup):
 class FATEZERO_PG_view(bpy.types.PropertyGroup):
     """What is drawn over the preview."""
 
-    words: CollectionProperty(type=FATEZERO_PG_word, options={"SKIP_SAVE"})
+    words: CollectionProperty(
+        type=FATEZERO_PG_word, name="Words", description="Words whose masks can be shown", options={"SKIP_SAVE"}
+    )
     masks: BoolProperty(
         name="Masks",
         description="Show the masks of the chosen words over the preview",

@@ -162,7 +162,7 @@ def test_five_hundred_strips_are_planned_fast(addon, project):
 
 
 def test_more_than_the_engine_takes_wait_here(addon, project, session, clips, monkeypatch):
-    monkeypatch.setattr(addon.jobs, "MOST_AT_ENGINE", 1)
+    monkeypatch.setattr(addon.session, "MOST_AT_ENGINE", 1)
     batch = addon.batches.begin(addon.plans.edits(clips, True))
     tick_until(session, lambda: batch.jobs[0].state in ("queued", "running"))
     assert [job.state for job in batch.jobs[1:]] == ["exporting", "exporting"]

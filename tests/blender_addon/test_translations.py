@@ -17,6 +17,7 @@ NOT_SHOWN = {
     "Blender", "Blender (test)", "FateZero client", "FateZero installer", "FateZero trial", "FateZero checkpoints",
     "Scripts/python.exe", "AppData", "Local", "Programs", "Python", "Another engine already serves ",
     "Installing collected packages", "FateZero Export", "Standard", "None", "Progress ", "OWNER/NAME", "Using cached", "FateZero",
+    "Blender (status)", "ModelViewProjectionMatrix",
 }  # fmt: skip
 """Strings that look like words for people and are none."""
 _MARKS = ("iface_", "rpt_", "tip_")
@@ -90,6 +91,7 @@ def test_all_that_blender_knows_of_us_is_in_the_dictionary(addon, german):
     """Names and tooltips as they are registered: also what the sources put together."""
     kinds = [getattr(bpy.ops.fatezero, name).get_rna_type() for name in dir(bpy.ops.fatezero)]
     kinds += [addon.properties.FATEZERO_PG_settings.bl_rna, addon.preferences.FATEZERO_AP_preferences.bl_rna]
+    kinds += [addon.work.FATEZERO_PG_work.bl_rna, addon.preview.settings.FATEZERO_PG_view.bl_rna]
     lacking, told = set(), 0
     for kind in kinds:
         texts = [kind.name, kind.description] if kind.identifier.startswith("FATEZERO_OT") else []
