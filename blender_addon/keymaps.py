@@ -28,6 +28,10 @@ class Key:
 KEYS = (
     Key("fatezero.edit_strip", "E", ("shift", "alt")),
     Key("fatezero.select_result", "R", ("shift", "ctrl")),
+    Key("fatezero.jump_to_strip", "J", ("shift", "alt")),
+    Key("fatezero.render_again", "U", ("shift", "alt")),
+    Key("fatezero.compare", "C", ("shift", "alt"), preview=True),
+    Key("fatezero.toggle_masks", "M", ("shift", "alt"), preview=True),
 )
 
 _registered: list[tuple[Key, bpy.types.KeyMap, bpy.types.KeyMapItem]] = []

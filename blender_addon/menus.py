@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.app.translations import pgettext_iface as iface_
 
-from . import jobs
+from . import jobs, reimport
 from .panels.base import active_strip
 from .panels.queue import bar_fraction, progress_text
 
@@ -19,7 +19,14 @@ def _in_strip_menu(menu, context) -> None:
     layout.separator()
     layout.operator_context = "INVOKE_DEFAULT"
     layout.operator("fatezero.edit_strip", text="Edit by Words", icon="SHADERFX")
-    layout.operator("fatezero.test_reconstruction")
+    if reimport.TAG in strip:
+        layout.operator("fatezero.edit_again")
+        layout.operator("fatezero.render_again")
+        layout.operator("fatezero.compare")
+    else:
+        layout.operator("fatezero.test_reconstruction")
+    layout.operator("fatezero.show_masks")
+    layout.operator("fatezero.batch")
 
 
 def _in_status_bar(header, _context) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 from bpy.app.translations import pgettext_tip as tip_
-from bpy.props import EnumProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from .. import compat, jobs, strips
 from ..trouble import Trouble
@@ -16,6 +16,7 @@ _STATES = {
     "new": "The source prompt has no such word: it is what comes in.",
     "cut": "The model does not read this word: a prompt may have about 75.",
 }
+_PIECES = "The tokenizer spells it in several pieces: the model may not know it."
 _BLEND = "Click to choose whether its place in the picture may change its shape (blend words)"
 
 
@@ -73,10 +74,14 @@ class FATEZERO_OT_blend_word(bpy.types.Operator):
         options={"SKIP_SAVE", "HIDDEN"},
     )
     state: StringProperty(name="State", description="What becomes of it", options={"SKIP_SAVE", "HIDDEN"})
+    in_pieces: BoolProperty(
+        name="In Pieces", description="The tokenizer has no such word", options={"SKIP_SAVE", "HIDDEN"}
+    )
 
     @classmethod
     def description(cls, _context, properties) -> str:
-        return " ".join(tip_(text) for text in (_STATES.get(properties.state, ""), _BLEND) if text)
+        texts = (_STATES.get(properties.state, ""), _PIECES if properties.in_pieces else "", _BLEND)
+        return " ".join(tip_(text) for text in texts if text)
 
     def execute(self, context) -> set[str]:
         settings = compat.sequencer_scene(context).fatezero

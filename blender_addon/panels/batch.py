@@ -20,6 +20,7 @@ class FATEZERO_UL_targets(bpy.types.UIList):
 
 class FATEZERO_PT_batch(Sidebar, bpy.types.Panel):
     bl_label = "Batch"
+    bl_order = 5
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context) -> None:

@@ -79,6 +79,7 @@ class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
 
 class FATEZERO_PT_result(Sidebar, bpy.types.Panel):
     bl_label = "Made by FateZero"
+    bl_order = 4
     bl_options = {"DEFAULT_CLOSED"}
 
     @classmethod

@@ -17,6 +17,7 @@ from .text import draw_part, draw_trouble
 
 class FATEZERO_PT_engine(Sidebar, bpy.types.Panel):
     bl_label = "Engine"
+    bl_order = 6
 
     def draw(self, context) -> None:
         session, layout = jobs.session, self.layout

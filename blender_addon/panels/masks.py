@@ -12,6 +12,7 @@ from .text import draw_text
 
 class FATEZERO_PT_masks(Sidebar, bpy.types.Panel):
     bl_label = "Masks"
+    bl_order = 2
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context) -> None:
@@ -80,6 +81,7 @@ class FATEZERO_PT_own_mask(Sidebar, bpy.types.Panel):
 
 class FATEZERO_PT_compare(Sidebar, bpy.types.Panel):
     bl_label = "Compare"
+    bl_order = 3
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, _context) -> None:

@@ -37,6 +37,7 @@ SHOWN = 20
 
 class FATEZERO_PT_queue(Sidebar, bpy.types.Panel):
     bl_label = "Edits"
+    bl_order = 1
 
     @classmethod
     def poll(cls, _context) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import blf
 import bpy
 
-from .. import compat, words
+from .. import compat, jobs, words
+from ..protocol.messages import WordSeen
 from .base import Sidebar
 
 ICONS = {"kept": "NONE", "goes": "REMOVE", "new": "ADD", "cut": "ERROR"}
@@ -25,10 +26,17 @@ class FATEZERO_PT_words(Sidebar, bpy.types.Panel):
     def draw(self, context) -> None:
         settings = compat.sequencer_scene(context).fatezero
         column = self.layout.column()
-        for role, marked in zip(("source", "target"), words.compare(settings.source, settings.target)):
+        for role, marked in zip(
+            ("source", "target"), words.compare(settings.source, settings.target, _seen(settings.source))
+        ):
             if marked and (role == "source" or settings.preset != "reconstruct"):
                 _draw_chips(column.column(align=True), role, marked, settings.blend_words(role), context.region.width)
         column.operator("fatezero.test_reconstruction", icon="FILE_REFRESH")
+
+
+def _seen(source: str) -> list[WordSeen]:
+    """What the engine has found out about this source prompt's words: of the last job that has it."""
+    return next((job.words for job in reversed(jobs.session.jobs) if job.words and job.settings.source == source), [])
 
 
 def _draw_chips(column, role: str, marked: list[words.Word], blended: list[str], width: float) -> None:
@@ -51,6 +59,6 @@ def _draw_chips(column, role: str, marked: list[words.Word], blended: list[str],
             depress=word.text in blended,
             translate=False,
         )
-        button.word, button.role, button.state = word.text, role, word.state
+        button.word, button.role, button.state, button.in_pieces = word.text, role, word.state, word.in_pieces
     if len(marked) > MOST:
         column.label(text=f"+ {len(marked) - MOST}", translate=False)

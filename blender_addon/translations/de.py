@@ -164,6 +164,10 @@ WORDS = {
     "This word is in both prompts: its place in the picture is kept.": "Dieses Wort steht in beiden Prompts: Seine Stelle im Bild bleibt.",
     "The target prompt has no such word: what it names is to change.": "Der Ziel-Prompt hat dieses Wort nicht: Was es nennt, soll sich ändern.",
     "The source prompt has no such word: it is what comes in.": "Der Quell-Prompt hat dieses Wort nicht: Es ist das, was hinzukommt.",
+    "The tokenizer spells it in several pieces: the model may not know it.": "Der Tokenizer zerlegt es in mehrere "
+    "Teile: Das Modell kennt es vielleicht nicht.",
+    "In Pieces": "In Teilen",
+    "The tokenizer has no such word": "Der Tokenizer kennt dieses Wort nicht",
     "The model does not read this word: a prompt may have about 75.": "Das Modell liest dieses Wort nicht: Ein Prompt darf etwa 75 haben.",
     "Reset to Preset": "Auf Vorgabe zurücksetzen",
     "Reset All to Preset": "Alles auf Vorgabe zurücksetzen",

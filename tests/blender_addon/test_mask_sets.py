@@ -27,7 +27,17 @@ def source(addon, project, strip):
 def result(addon, project, source, job_id: str):
     """A strip that the job made of the source."""
     folder = project.folder / "media" / "clip"
-    origin = addon.reimport.Origin(job_id, "a", "b", "{}", "m", "1", 1, source.name, "d")
+    origin = addon.reimport.Origin(
+        job_id=job_id,
+        source="a",
+        target="b",
+        settings="{}",
+        model="m",
+        engine="1",
+        protocol=1,
+        strip=source.name,
+        source_digest="d",
+    )
     return project.strips[addon.reimport.insert(source, sorted(folder.iterdir()), origin)]
 
 

@@ -104,6 +104,23 @@ def test_what_differs_from_the_preset_is_seen_and_reset(drawn, project):
     assert settings.changed_settings() == set() and not bpy.ops.fatezero.reset_to_preset.poll()
 
 
+def test_the_engine_knows_better_how_words_are_read(drawn, addon, project):
+    compare, Word = addon.words.compare, addon.words.Word
+    kind = addon.operators.prompts.FATEZERO_OT_blend_word
+    Seen = addon.protocol.messages.WordSeen
+    seen = [
+        Seen(word="a", tokens=1),
+        Seen(word="zorb", tokens=2, in_pieces=True),
+        Seen(word="ball", tokens=0, cut=True),
+    ]
+    source, target = compare("a zorb ball", "a blue ball", seen)
+    assert source == [Word("a", "kept"), Word("zorb", "goes", True), Word("ball", "cut")]
+    assert target == compare("a zorb ball", "a blue ball")[1]
+    assert compare("a red ball", "a blue ball", seen) == compare("a red ball", "a blue ball")
+    assert "several pieces" in kind.description(None, SimpleNamespace(state="goes", in_pieces=True))
+    assert "several pieces" not in kind.description(None, SimpleNamespace(state="goes", in_pieces=False))
+
+
 def test_every_word_is_a_chip(drawn, addon, project):
     project.prompts("a red ball", "a blue ball")
     compare, Word = addon.words.compare, addon.words.Word
@@ -113,7 +130,9 @@ def test_every_word_is_a_chip(drawn, addon, project):
     shown = drawn()
     assert shown.count("ball") == 2 and {"red", "blue"} <= set(shown)
     kind = addon.operators.prompts.FATEZERO_OT_blend_word
-    assert kind.description(None, SimpleNamespace(state="new")).startswith("The source prompt has no such word")
+    assert kind.description(None, SimpleNamespace(state="new", in_pieces=False)).startswith(
+        "The source prompt has no such word"
+    )
     settings = project.scene.fatezero
     bpy.ops.fatezero.blend_word(word="red", role="source")
     bpy.ops.fatezero.blend_word(word="ball", role="source")

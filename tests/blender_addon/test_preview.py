@@ -125,7 +125,17 @@ def test_before_is_the_frame_without_the_results(addon, preview, project):
     source = addon.strips.describe(project.scene, strip)
     folder = project.folder / "media"
     project.image_strip("edited", channel=9, seed=2)
-    origin = addon.reimport.Origin("job", "a", "b", "{}", "m", "1", 1, "clip", "d")
+    origin = addon.reimport.Origin(
+        job_id="job",
+        source="a",
+        target="b",
+        settings="{}",
+        model="m",
+        engine="1",
+        protocol=1,
+        strip="clip",
+        source_digest="d",
+    )
     made = project.strips[addon.reimport.insert(source, sorted((folder / "edited").iterdir()), origin)]
     project.strips.remove(project.strips["edited"])
     project.scene.frame_current = 12
