@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -13,14 +13,17 @@ from torch import Tensor
 
 from protocol.settings import EditSettings
 
-from .clips import Clip
+from .clips import Clip, PartOfClip
 from .errors import EditError
 from .fatezero.background import edited_share, lay_over
+from .fatezero.frames import TemporalSettings
+from .fatezero.keys import fixed_frames
 from .fatezero.method import EditPlan, Inversion, changing_masks, edit, invert
 from .fatezero.schedule import Schedule
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
 from .memory import Budget, attempt
 from .models.text import read_prompt
+from .parts import Part
 from .plans import notes_on, notes_on_profile, temporal_settings
 from .progress import ReportProgress, Ticker
 
@@ -49,12 +52,15 @@ class EditRun:
         write: Write,
         keep: Keep | None,
         memory_share: float,
+        part: Part | None = None,
     ):
+        self._temporal = temporal_settings(editor.checkpoint.profile, settings)
+        if part:
+            clip, write, self._temporal = _parted(clip, part, write, self._temporal)
         self._editor, self._clip, self._settings, self._plan, self._write = editor, clip, settings, plan, write
         self._schedule, self._steps, self._frames = schedule, schedule.steps, clip.shape[0]
         self._ticker = Ticker(report, {"encode": 1.0, "invert": self._steps, "edit": 3.0 * self._steps, "decode": 2.0})
         self._geometry = editor.geometry(clip)
-        self._temporal = temporal_settings(editor.checkpoint.profile, settings)
         self._device = editor.unet.device
 
         budget = Budget(editor.checkpoint, self._geometry, self._device, memory_share)
@@ -226,6 +232,26 @@ class EditRun:
             temporal=asdict(self._temporal),
             scheduler=dict(self._editor.checkpoint.scheduler_config),
         )
+
+
+def _parted(
+    clip: Clip, part: Part, write: Write, temporal: TemporalSettings
+) -> tuple[PartOfClip, Write, TemporalSettings]:
+    """A part of the clip as a clip; what is computed beside it is not written."""
+    if temporal.needs_whole_clip:
+        raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
+    whole = clip.shape[0]
+    some = PartOfClip(clip, part, temporal.anchors(whole))
+    places = {frame: index for index, frame in enumerate(some.frames)}
+    begin = places[part.first]  # its own frames lie together, as they are neighbours in the whole
+
+    def write_own(start: int, frames: np.ndarray, masks: dict[str, np.ndarray]) -> None:
+        own = slice(max(0, begin - start), max(0, begin + part.count - start))
+        if len(frames[own]):
+            chosen = {word: pictures[own] for word, pictures in masks.items()}
+            write(start + own.start - begin, frames[own], chosen)
+
+    return some, write_own, replace(temporal, fixed=tuple(places.get(frame, 0) for frame in fixed_frames(whole)))
 
 
 def _whole_clip_note(frames: int, settings: EditSettings) -> str:

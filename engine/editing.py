@@ -27,6 +27,7 @@ from .keeping import Keep
 from .memory import FRAMES_AT_ONCE, MARGIN, band_pixels, ran_out
 from .models.checkpoint import Checkpoint, load
 from .models.text import embed, read_prompt
+from .parts import Part
 from .plans import check_words, edit_plan
 from .progress import Progress, ReportProgress
 
@@ -70,17 +71,20 @@ class Editor:
         keep: Keep | None = None,
         write: Write | None = None,
         memory_share: float = 1.0,
+        part: Part | None = None,
     ) -> EditResult:
         """Edit a clip, or an array (F, H, W, 3 or 4) uint8; alpha comes back as it was.
 
         With `keep`, the edit goes on from what an ended one has kept there, and ends in the same bits. With `write`,
         frames and masks go there, and the result has none. `memory_share`: of the free memory, what may be planned
-        with. EditError for anything that cannot be done; no tensor of the edit outlives it, or any other exception.
+        with. `part`: the frames that are wanted of a clip that may be parted (`parts`), else EditError `needs-whole-clip`;
+        they are what they are in the whole. EditError for anything that cannot be done; no tensor of the edit outlives it, or any other exception.
         """
         clip = ArrayClip(clip) if isinstance(clip, np.ndarray) else clip
-        collected = None if write else _Collected(clip, settings.mask_words)
+        shape = clip.shape if part is None else (part.count, *clip.shape[1:])
+        collected = None if write else _Collected(shape, settings.mask_words)
         try:
-            notes = self._edit(clip, settings, report, collected or write, keep, memory_share)
+            notes = self._edit(clip, settings, report, collected or write, keep, memory_share, part)
         except BaseException as error:
             clear_frames(error.__traceback__)
             if not ran_out(error):
@@ -100,6 +104,7 @@ class Editor:
         write: Write,
         keep: Keep | None,
         memory_share: float,
+        part: Part | None,
     ) -> list[str]:
         try:
             check(settings)
@@ -111,7 +116,7 @@ class Editor:
         source, target = (read_prompt(self.checkpoint, text) for text in (settings.source, settings.target))
         check_words(settings, source, target)
         plan = edit_plan(settings, source, target)
-        return EditRun(self, clip, settings, schedule, plan, report, write, keep, memory_share).run()
+        return EditRun(self, clip, settings, schedule, plan, report, write, keep, memory_share, part).run()
 
     def autoencode(self, frames: np.ndarray) -> np.ndarray:
         """(F, H, W, 3) uint8 through the autoencoder and back: the best that any edit can keep of them."""
@@ -173,8 +178,8 @@ class Editor:
 class _Collected:
     """Takes what an edit writes into arrays of the whole clip."""
 
-    def __init__(self, clip: Clip, words: Iterable[str]):
-        self._shape, self._words = clip.shape, words
+    def __init__(self, shape: tuple[int, ...], words: Iterable[str]):
+        self._shape, self._words = shape, words
         self.frames, self.masks = np.empty(0, np.uint8), {}
 
     def __call__(self, start: int, frames: np.ndarray, masks: dict[str, np.ndarray]) -> None:

@@ -15,8 +15,8 @@ from engine.fatezero.attention import (
     CrossEdit,
     Layer,
     SelfAttention,
-    key_frames,
 )
+from engine.fatezero.keys import key_frames
 from engine.fatezero.frames import TemporalSettings
 from engine.fatezero.masks import soft_mask
 from engine.fatezero.method import Blend, EditPlan, Inversion, edit, invert
