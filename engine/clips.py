@@ -59,9 +59,9 @@ class ArrayClip:
 class PartOfClip:
     """Some frames of a clip as one: those of `part`, and those that its edit needs beside them."""
 
-    def __init__(self, clip: Clip, part: Part, anchors: Sequence[int]):
+    def __init__(self, clip: Clip, part: Part, keys: Sequence[str]):
         self._clip = clip
-        self.frames = computed(part, clip.shape[0], anchors)
+        self.frames = computed(part, clip.shape[0], keys)
         """Their indices in the whole clip."""
         self.shape = len(self.frames), *clip.shape[1:]
 

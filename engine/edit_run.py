@@ -241,7 +241,7 @@ def _parted(
     if temporal.needs_whole_clip:
         raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
     whole = clip.shape[0]
-    some = PartOfClip(clip, part, temporal.anchors(whole))
+    some = PartOfClip(clip, part, temporal.keys)
     places = {frame: index for index, frame in enumerate(some.frames)}
     begin = places[part.first]  # its own frames lie together, as they are neighbours in the whole
 

@@ -8,7 +8,7 @@ as many frames as it would of the whole clip, for kernels for other numbers of f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
@@ -42,11 +42,10 @@ def can_be_parted(settings: EditSettings) -> bool:
 
 def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:
     """At most `most` parts of about the same length that make up a clip; one where it is too short or must stay whole."""
-    places = dict(zip(FIXED_KEYS, fixed_frames(frames)))
-    anchors = {places[key] for key in settings.keys if key in places}
     count = min(most, frames // LEAST)
     if count < 2 or not can_be_parted(settings):
         return [Part(0, frames)]
+    anchors = _anchors(settings.keys, frames)
     others = [frame for frame in range(frames) if frame not in anchors]
     # Each part but the last computes its own frames and the anchors in full calls, and needs no frames more.
     calls = math.ceil(frames / count / FRAMES_AT_ONCE)
@@ -57,15 +56,20 @@ def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:
     return [Part(first, end) for first, end in zip(starts, [*starts[1:], frames])]
 
 
-def computed(part: Part, frames: int, anchors: Iterable[int]) -> list[int]:
+def computed(part: Part, frames: int, keys: Sequence[str]) -> list[int]:
     """The frames that are computed for a part of a clip of so many, in order.
 
     Its own, the anchors, and the neighbours that make its calls those of the whole clip: full ones, but for the last
     one of the clip.
     """
-    chosen = {*range(part.first, part.end), *anchors}
+    chosen = {*range(part.first, part.end), *_anchors(keys, frames)}
     short = frames % FRAMES_AT_ONCE if part.end == frames else 0
     beside = iter([*range(part.first - 1, -1, -1), *range(part.end, frames)])
     while len(chosen) % FRAMES_AT_ONCE != short and len(chosen) < frames:
         chosen.add(next(beside))
     return sorted(chosen)
+
+
+def _anchors(keys: Sequence[str], frames: int) -> set[int]:
+    places = dict(zip(FIXED_KEYS, fixed_frames(frames)))
+    return {places[key] for key in keys if key in places}

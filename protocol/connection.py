@@ -69,9 +69,13 @@ class Connection:
         frames: Sequence[Path],
         fps: float = 24.0,
         on_sent: Report | None = None,
+        *,
+        project: str = "",
+        priority: int = 0,
     ) -> JobStatus:
         """Have the PNG files `frames` edited as job `job_id` (letters, digits, `-` and `_`); returns once it is queued.
 
+        A client's projects share the engine alike; `priority` (-10 to 10) counts among the jobs of one.
         Only frames that the engine lacks are uploaded. Repeating it is harmless: the same job is found again. What is
         refused: `bad-settings`, `over-limit`, `job-differs` (that id has other frames or settings), `queue-full`,
         `disk-full` (the engine's), `cannot-read` (a frame's file).
@@ -80,7 +84,9 @@ class Connection:
             raise limits.over_limit("frames in one job", len(frames), limits.MAX_FRAMES, "Edit a shorter strip.")
         digests = [files.digest(path) for path in frames]
         paths = dict(zip(digests, frames))
-        request = messages.Submit(job_id=job_id, settings=settings, frames=digests, fps=fps)
+        request = messages.Submit(
+            job_id=job_id, settings=settings, frames=digests, fps=fps, project=project, priority=priority
+        )
         for _ in range(MAX_ROUNDS):
             answer = self._ask(request, messages.Job, messages.Wanted).message
             if isinstance(answer, messages.Job):

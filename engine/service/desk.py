@@ -142,9 +142,13 @@ class Desk:
         match request.packet.message:
             case messages.Hello() as hello:
                 return (self._welcome(hello),)
-            case messages.Submit(job_id=job_id, settings=settings, frames=frames, fps=fps):
+            case messages.Submit(settings=settings) as asked:
                 self._check_model(settings.model)
-                outcome = jobs.submit(Work(job_id=job_id, settings=settings, frames=frames, fps=fps, owner=owner))
+                work = Work(
+                    job_id=asked.job_id, settings=settings, frames=asked.frames, fps=asked.fps, owner=owner,
+                    project=asked.project, priority=asked.priority,
+                )  # fmt: skip
+                outcome = jobs.submit(work)
                 if isinstance(outcome, messages.JobStatus):
                     return (messages.Job(status=outcome),)
                 return (messages.Wanted(missing=outcome),)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine.errors import EditError
+from engine.parts import computed
 from protocol import models
 from protocol.errors import ProtocolError
 
-from . import logs, pipes
+from . import divided, logs, pipes
 from .store import Store, verified
 
 log = logging.getLogger(__name__)
@@ -48,9 +49,9 @@ class Stopwatch:
 class WorkerProcess:
     """Takes work from one pipe and reports on another; keeps the last model loaded."""
 
-    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, home: Path, device: str):
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, home: Path, name: str, device: str):
         self._incoming, self._outgoing, self._home, self._device = incoming, outgoing, home, device
-        self._store = Store(home)
+        self._store = Store(home, name)
         self._work: queue.SimpleQueue[pipes.Work] = queue.SimpleQueue()
         self._stopped_job = ""
         self._editor_key, self._editor = None, None
@@ -114,6 +115,8 @@ class WorkerProcess:
 
         from . import frames
 
+        if work.part and (done := divided.kept(self._home, work, self._store)):
+            return done
         clock = Stopwatch()
 
         def report(progress: Progress) -> None:
@@ -145,21 +148,30 @@ class WorkerProcess:
             clip,
             work.settings,
             report,
-            keep=Keep(self._home / "cache", self._home / "jobs" / work.owner / work.job_id),
+            keep=Keep(self._home / "cache", divided.folder_of(self._home, work)),
             write=write,
             memory_share=work.memory_share,
+            part=work.part,
         )
         clock.enter(None)
-        return pipes.Finished(
+        finished = pipes.Finished(
             job_id=work.job_id, frames=names.pop(None), masks=names, notes=result.notes, timings=clock.seconds
         )
+        if work.part:
+            divided.keep(self._home, work, finished)
+        return finished
 
     def _frames(self, work: pipes.Work, report) -> list[Path]:
-        """The job's frames, each verified: one that the disk has damaged is dropped, so that it is asked for again."""
+        """The job's frames; those that this worker needs are verified.
+
+        One that the disk has damaged is dropped, so that it is asked for again.
+        """
         from engine.editing import Progress
 
         paths = [self._store.path(work.owner, name) for name in work.frames]
-        for index, path in enumerate(paths):
+        needed = computed(work.part, len(paths), work.settings.keys) if work.part else range(len(paths))
+        for index in needed:
+            path = paths[index]
             report(Progress("read", index, len(paths), 0.0))
             try:
                 with open(path, "rb") as file:
@@ -199,6 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     """Be a worker: messages on stdin and stdout, everything that libraries print on stderr."""
     parser = argparse.ArgumentParser(prog="engine.service.worker", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--name", required=True)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(argv)
@@ -209,7 +222,7 @@ def main(argv: list[str] | None = None) -> None:
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    worker = WorkerProcess(incoming, outgoing, options.home, options.device)
+    worker = WorkerProcess(incoming, outgoing, options.home, options.name, options.device)
     if options.threads:
         import torch
 
