@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
-from .errors import UNREADABLE, ProtocolError, full_disk
+from .errors import UNREADABLE, ProtocolError
 from .messages import FramesPerSecond
 from .settings import EditSettings
 

@@ -1,7 +1,7 @@
 // FateZero shots on a Flamenco 3 farm: each job file that the add-on's Send to Farm has written becomes one task.
 //
-// Copy this file into the Manager's `scripts` folder, and name the engine's Python of each platform in
-// flamenco-manager.yaml, as a two-way variable is not needed for it:
+// Copy this file into the Manager's `scripts` folder, and name the engine's Python for each platform in
+// flamenco-manager.yaml:
 //
 //   variables:
 //     fatezeroPython:

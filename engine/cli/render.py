@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -208,5 +207,3 @@ class _Writer:
 
 def _stop(*_) -> None:
     raise KeyboardInterrupt
-
-

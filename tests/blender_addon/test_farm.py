@@ -1,0 +1,38 @@
+"""Send to Farm: strips become job files beside the .blend, which the engine's command renders."""
+
+import json
+import subprocess
+
+import bpy
+
+from tests.blender_addon.conftest import FRAMES, ROOT
+
+
+def test_selected_strips_become_job_files_that_render(project, engine, engine_python, addon):
+    for number, name in enumerate(("one", "two: a/b"), start=1):
+        project.image_strip(name, channel=number, seed=number).select = True
+    project.save()
+    assert bpy.ops.fatezero.send_to_farm() == {"FINISHED"}
+    jobs = sorted((project.folder / addon.farm.FOLDER).glob("*/JOB.json"))
+    assert len(jobs) == 2
+    for job in jobs:
+        assert len(list((job.parent / "frames").iterdir())) == FRAMES
+    settings = json.loads(jobs[0].read_bytes())["settings"]
+    assert settings["steps"] == 3 and settings["source"] == project.scene.fatezero.source
+    command = [engine_python, "-m", "engine", "render", jobs[0], "--device", "cpu"]
+    command += ["--home", addon.folders.home_folder()]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert len(list((jobs[0].parent / "result" / "frames").iterdir())) == FRAMES
+
+
+def test_nothing_is_sent_where_something_is_wrong(project, engine, addon):
+    project.image_strip("one").select = False
+    assert bpy.ops.fatezero.send_to_farm.poll()
+    try:
+        bpy.ops.fatezero.send_to_farm()
+    except RuntimeError as error:
+        assert "No strip is selected" in str(error)
+    else:
+        raise AssertionError("it had nothing to send")
+    assert not (project.folder / addon.farm.FOLDER).exists()
