@@ -33,7 +33,7 @@ from .events import (
 from .landing import Landing
 from .link import ABSENT, LOST, Link
 from .places import Local, Place
-from .protocol import files
+from .protocol import files, limits
 from .protocol.errors import ProtocolError
 from .protocol.settings import EditSettings
 from .trouble import Trouble, as_is
@@ -58,6 +58,8 @@ class Order:
     settings: EditSettings
     frames: list[Path]
     fps: float
+    project: str
+    """The .blend's name: a user's projects share the engine alike."""
 
 
 class _Cancelled(Exception):
@@ -265,8 +267,9 @@ class Client:
     def _submit(self, order: Order) -> None:
         self._stop_if_unwanted(order.job_id)
         status = self.link.connection.submit(
-            order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id)
-        )
+            order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id),
+            project=order.project[: limits.MAX_PROJECT_CHARACTERS],
+        )  # fmt: skip
         names = "".join(files.digest(path) for path in order.frames)
         self._unsent.discard(order.job_id)
         self._follow(order.job_id)

@@ -43,6 +43,8 @@ class Job:
         self.fraction, self.seconds_left = 0.0, None
         self.ahead = 0
         """Own jobs before it in the engine's queue."""
+        self.workers, self.waits = 0, ""
+        """How many workers have a part of it; and what it waits for beside its turn."""
         self.cancelling = False
         self.trouble: Trouble | None = None
         self.notes: list[str] = []
@@ -128,7 +130,7 @@ class Job:
         self.step = len(self._export.frames)
         if self._export.complete:
             self.state, self.step = "sending", 0
-            client.submit(Order(self.id, self.settings, self._export.frames, self.source.fps))
+            client.submit(Order(self.id, self.settings, self._export.frames, self.source.fps, self.document.path.stem))
 
     def handle(self, event: events.Event, client: Client) -> None:
         """Take in what the client says about this job."""
@@ -157,6 +159,7 @@ class Job:
                 self.state, self.stage, self.at_engine = status.state, status.stage, True
                 self.step, self.steps, self.ahead = status.step, status.steps, status.ahead
                 self.fraction, self.seconds_left = status.fraction, status.seconds_left
+                self.workers, self.waits = status.workers, status.waits
             case events.Arrived() | events.NotFetched() if self.state != "fetching":
                 pass
             case events.Arrived(folder=folder, frames=frames, made_by=made_by):

@@ -35,6 +35,8 @@ def draw_job(column, job: Job, session: jobs.Session, width: float) -> None:
     row.label(text=job.source.name, translate=False, icon=ICONS.get(job.state, "SEQUENCE"))
     if job.under_way:
         draw_progress(column, row, job, session)
+        if job.state == "queued" and job.waits:
+            draw_text(column.column(), [job.waits], width, icon="INFO", translate=False)
     else:
         if job.result:
             row.operator("fatezero.select_result", text="", icon="RESTRICT_SELECT_OFF").job = job.id
@@ -80,6 +82,8 @@ def progress_text(job: Job, session: jobs.Session) -> str:
         return text + ", " + iface_("{count} before it").format(count=job.ahead)
     if job.steps:
         text += f" {job.step}/{job.steps}"
+    if job.workers > 1:
+        text += ", " + iface_("{count} workers").format(count=job.workers)
     if job.seconds_left is not None:
         text += ", " + iface_("{time} left").format(time=_time(job.seconds_left))
     return text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,11 +17,12 @@ from protocol.messages import Failure, JobStatus, Missing
 from protocol.settings import SettingsError, check
 
 from . import divided, pipes
+from .crew import Crew
 from .journal import Journal
-from .pool import AnyWorker, Pool
+from .pool import Pool
 from .retention import Retention
 from .runs import MOST_LOST, Run, Task
-from .store import Store, cannot_store
+from .store import Store
 from .turns import Asking, Turns
 from .workers import FromWorker
 
@@ -51,21 +51,16 @@ class Jobs:
     ):
         self._home, self._journal, self._store, self._retention = home, journal, store, retention
         self._pool, self._turns, self._announce, self._step_limit = pool, turns, announce, step_limit
-        self._workers: dict[str, AnyWorker] = {}
-        """By their places."""
+        self._crew = Crew(pool, store)
         self._runs: dict[tuple[str, str], Run] = {}
         self._unsaved: dict[tuple[str, str], JobStatus] = {}
-        self._devices: dict[str, str] = {}
         self._told = ""
         """The pool's trouble, as clients know it."""
 
     @property
     def device(self) -> str | None:
-        """What workers compute on, once they have loaded a model; of several, how many they are."""
-        if self._pool.trouble:
-            return self._pool.trouble
-        names, count = ", ".join(sorted(set(self._devices.values()))), len(self._pool.places)
-        return f"{names or 'auto'} ({count} workers)" if count > 1 else names or None
+        """What workers compute on and how many they are, as far as that is known; or why there is none."""
+        return self._crew.device
 
     @property
     def idle(self) -> bool:
@@ -75,14 +70,15 @@ class Jobs:
     def submit(self, work: pipes.Work) -> JobStatus | list[Missing]:
         """Queue a job, or find it again; or the blobs that must be uploaded first. `ProtocolError` if it is refused."""
         if self._journal.status(work.owner, work.job_id):
-            if self._journal.work(work.owner, work.job_id) != work:
+            known = self._journal.work(work.owner, work.job_id)
+            if known is None or msgspec.structs.replace(known, project=work.project, priority=work.priority) != work:
                 raise ProtocolError(
                     "job-differs", f"There is a job {work.job_id} with other frames or settings.", "Use a new job id."
                 )
             return self.status(work.owner, work.job_id)
         self._check(work)
         if missing := self._store.missing(work.owner, work.frames):
-            self._warm()
+            self._crew.warm()  # during the upload
             return missing
         self._journal.add(work)
         log.info("job accepted", extra={"job": work.job_id, "owner": work.owner, "frames": len(work.frames)})
@@ -186,14 +182,14 @@ class Jobs:
         for run in list(self._runs.values()):
             for task in run.active:
                 if time.monotonic() - task.heard > self._step_limit:
-                    worker = self._workers[task.place]
+                    worker = self._crew[task.place]
                     log.error("worker hangs", extra={"worker": worker.pid, "job": run.work.job_id})
                     worker.kill()
                     self._worker_ended(task.place, "did not finish a step within the limit and was ended")
 
     def receive(self, received: FromWorker) -> None:
         """Take in what a worker says."""
-        place = next((place for place, worker in self._workers.items() if worker is received.worker), None)
+        place = self._crew.place_of(received.worker)
         if place is None:
             return
         run, task = self._at(place)
@@ -203,7 +199,7 @@ class Jobs:
             case None:
                 self._worker_ended(place)
             case pipes.Ready(device=device):
-                self._devices[place] = device
+                self._crew.computes_on(place, device)
             case pipes.Reported() as report:
                 self._report(run, task, report)
             case pipes.Finished() as result:
@@ -211,7 +207,7 @@ class Jobs:
             case pipes.Failed(code="needs-whole-clip"):
                 self._leave_whole(run, task)
             case pipes.Failed() as failed if failed.code in _OUT_OF_MEMORY and task.may_try_again(1):
-                self._replace_worker(place)
+                self._crew.replace(place)
                 note = f"{limits.cut(failed.sentence)} It was tried again with less at a time."
                 self._try_again(run, task, note, _SIGKILL)
             case pipes.Failed() as failed:
@@ -222,12 +218,7 @@ class Jobs:
 
     def close(self) -> None:
         """End the workers; their jobs go on with the next engine."""
-        ends = [threading.Thread(target=worker.end) for worker in self._workers.values()]
-        for each in ends:
-            each.start()
-        for each in ends:
-            each.join()
-        self._pool.close()
+        self._crew.close()
 
     def _running(self, owner: str, job_id: str) -> Run | None:
         run = self._runs.get((owner, job_id))
@@ -282,7 +273,7 @@ class Jobs:
         task = run.waiting[0]
         work = msgspec.structs.replace(task.work, memory_share=task.work.memory_share * self._pool.memory_share)
         try:
-            worker = self._ready_worker(place)
+            worker = self._crew.ready(place)
         except ProtocolError as error:
             self._fail(run, error.code, error.sentence, error.remedy)
             return True
@@ -324,21 +315,6 @@ class Jobs:
         others = sum((one.owner, one.job_id) not in self._runs for one in self._journal.asking()) - 1
         busy = sum(len(run.active) for run in self._runs.values())
         return len(self._pool.places) - busy - others
-
-    def _warm(self) -> None:
-        """Have a worker load its modules during an upload."""
-        for place in self._pool.places[:1]:
-            self._ready_worker(place)
-
-    def _ready_worker(self, place: str) -> AnyWorker:
-        """The worker at that place, started if there is none; `ProtocolError` where it cannot be."""
-        if place not in self._workers:
-            try:
-                self._workers[place] = self._pool.start(place)
-            except OSError as error:
-                raise cannot_store(error) from error
-            log.info("worker started", extra={"worker": self._workers[place].pid, "place": place})
-        return self._workers[place]
 
     def _check(self, work: pipes.Work) -> None:
         for what, value, most, remedy in (
@@ -384,7 +360,7 @@ class Jobs:
 
     def _stop(self, run: Run) -> None:
         for task in run.active:
-            self._workers[task.place].send(pipes.Stop(job_id=run.work.job_id))
+            self._crew[task.place].send(pipes.Stop(job_id=run.work.job_id))
 
     def _stopped(self, run: Run, task: Task) -> None:
         """A worker has stopped with a job that was cancelled, paused, paused and resumed, or has failed elsewhere."""
@@ -396,9 +372,9 @@ class Jobs:
             self._left(run.work.owner, noted)
 
     def _end(self, run: Run, **fields) -> None:
-        """Note that a job has ended, unless it was cancelled meanwhile."""
+        """Note that a job has ended; workers that still do something of it are told to stop."""
         owner, job_id = run.key
-        run.forgotten = True  # what other workers still do of it
+        run.forgotten = True
         if not run.active:
             self._runs.pop(run.key, None)
         self._stop(run)
@@ -425,7 +401,7 @@ class Jobs:
             self._stopped(run, task)
             return
         for other in run.active:
-            self._replace_worker(other.place)
+            self._crew.replace(other.place)
         run.part(divided.leave_whole(self._home, run.work))
 
     def _save(self) -> bool:
@@ -440,7 +416,7 @@ class Jobs:
 
     def _worker_ended(self, place: str, how: str = "") -> None:
         run, task = self._at(place)
-        code = self._replace_worker(place)
+        code = self._crew.replace(place)
         lost = code is None and not how
         if lost:
             how = "was lost with its machine"
@@ -460,14 +436,6 @@ class Jobs:
                 "If memory ran out, use fewer or smaller frames; the engine's logs/worker.log may say more.",
                 task,
             )
-
-    def _replace_worker(self, place: str) -> int | None:
-        worker = self._workers.pop(place)
-        code = worker.end()
-        self._devices.pop(place, None)
-        self._store.sweep(f"result-{worker.name}-*")
-        log.warning("worker ended", extra={"worker": worker.pid, "code": code})
-        return code
 
     def _try_again(self, run: Run, task: Task, note: str, code: int | None) -> None:
         run.lost(task, note)

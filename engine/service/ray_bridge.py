@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 import uuid
 from pathlib import Path
 from typing import BinaryIO
@@ -26,15 +27,17 @@ os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")  # then th
 
 import engine
 from engine.service import pipes
-from engine.service.ray_pool import End, Ended, Places, Said, decode, files_here, name_at
+from engine.service.ray_pool import SAID_WHY, End, Ended, Places, Said, decode, files_here, name_at
 from engine.service.workers import FromWorker, Worker
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at what the cluster has."""
 HOLD = 1.0
 """Seconds that an actor holds a question for news, before it says that there is none."""
-CALLS_AT_ONCE = 4
-"""Of an actor: the question that it holds, and what it is told meanwhile."""
+CANNOT_START = 126
+"""The exit code of a worker that could not be started, as shells have it."""
+NEWS = "news"
+"""The threads of an actor that hold questions; what it is told goes through another one, in order."""
 
 
 class Host:
@@ -42,7 +45,8 @@ class Host:
 
     def __init__(self, files: Path, name: str, device: str, threads: int | None):
         self._files, self._name, self._device, self._threads = files_here(files), name, device, threads
-        self._news: queue.SimpleQueue[FromWorker] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[FromWorker | None] = queue.SimpleQueue()
+        """What the worker says; None where none can be started."""
         self._worker: Worker | None = None
 
     def who(self) -> tuple[str, str, str]:
@@ -52,11 +56,13 @@ class Host:
 
     def send(self, message: bytes) -> None:
         """Tell the worker something; it is started by the first words."""
-        if self._worker is None:
-            logs = self._files / "logs"
-            with open(logs / f"worker-{socket.gethostname()}.log", "ab") as log:
-                self._worker = Worker(self._files, log, self._name, self._device, self._threads, self._news.put)
-        self._worker.send(pipes.decode(message))
+        try:
+            self._worker = self._worker or self._started()
+        except OSError:
+            traceback.print_exc()
+            self._news.put(None)
+        else:
+            self._worker.send(pipes.decode(message))
 
     def news(self) -> list[bytes | int]:
         """What the worker has said since, held back for a moment where that is nothing; at last its exit code."""
@@ -64,9 +70,18 @@ class Host:
         with contextlib.suppress(queue.Empty):
             received = self._news.get(timeout=HOLD)
             while True:
-                found.append(self._worker.end() if received.message is None else pipes.encode(received.message))
+                found.append(self._words_of(received))
                 received = self._news.get_nowait()
         return found
+
+    def _started(self) -> Worker:
+        with open(self._files / "logs" / f"worker-{socket.gethostname()}.log", "ab") as log:
+            return Worker(self._files, log, self._name, self._device, self._threads, self._news.put)
+
+    def _words_of(self, received: FromWorker | None) -> bytes | int:
+        if received is None:
+            return CANNOT_START
+        return self._worker.end() if received.message is None else pipes.encode(received.message)
 
 
 class Bridge:
@@ -120,9 +135,8 @@ class Bridge:
         needs = {"num_gpus": 1 / options.each, "num_cpus": 0} if gpus else {"num_cpus": threads}
         for _ in range(room - len(self._actors)):
             name = uuid.uuid4().hex[:8]
-            host = self._ray.remote(Host).options(
-                max_restarts=0, max_concurrency=CALLS_AT_ONCE, scheduling_strategy="SPREAD", **needs
-            )
+            host = self._ray.remote(concurrency_groups={NEWS: 1})(Host)
+            host = host.options(max_restarts=0, scheduling_strategy="SPREAD", **needs)
             actor = host.remote(options.files, name, options.device, options.threads or (None if gpus else 1))
             self._actors[name] = actor
             self._questions[actor.who.remote()] = name
@@ -146,7 +160,7 @@ class Bridge:
                 self._gone(name, news)
                 return
             pipes.write(self._outgoing, Said(place=self._places[name], message=news))
-        self._questions[actor.news.remote()] = name
+        self._questions[actor.news.options(concurrency_group=NEWS).remote()] = name
 
     def _welcome(self, host_of: str, host: str, version: str, missing: str) -> bool:
         """An actor is up: a place, if its machine can do the work. One that cannot stays where it is, unused."""
@@ -193,16 +207,14 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError:
         trouble = "Ray is not installed here. Install the engine with its extra 'ray'."
         pipes.write(outgoing, Places(names=[], trouble=trouble))
-        return 1
+        return SAID_WHY
     try:
         ray.init(address=options.address, log_to_driver=False, namespace="fatezero")
     except (RuntimeError, OSError, ValueError, ray.exceptions.RayError) as error:
-        first = str(error).strip().splitlines()
-        trouble = (
-            f"The Ray cluster at {options.address} cannot be joined ({first[0] if first else type(error).__name__})."
-        )
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
+        trouble = f"The Ray cluster at {options.address} cannot be joined ({reason})."
         pipes.write(outgoing, Places(names=[], trouble=trouble))
-        return 1
+        return SAID_WHY
     Bridge(ray, options, incoming, outgoing).run()
     return 0
 

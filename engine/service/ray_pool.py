@@ -25,6 +25,8 @@ from .workers import FromWorker, WorkerOptions, environment
 
 AGAIN_AFTER = 3.0
 """Seconds after which a cluster that was lost is looked for again."""
+SAID_WHY = 3
+"""Exit code of a bridge that could not be built, and has told of the trouble."""
 END_PATIENCE = 5.0
 """Seconds that the bridge gets to take its leave of the cluster."""
 
@@ -147,10 +149,9 @@ class RayPool:
             )
         writer = threading.Thread(target=_write, args=[self._bridge.stdin, self._outgoing], daemon=True)
         writer.start()
-        told = ""
         try:
             while (words := pipes.read(self._bridge.stdout, decode)) is not None:
-                told = self._take(words) or told
+                self._take(words)
         except ValueError:
             log.exception("the bridge to Ray talks nonsense")
         self._outgoing.put(None)
@@ -159,15 +160,15 @@ class RayPool:
         writer.join()
         self._bridge.stdout.close()
         log.warning("bridge to Ray ended", extra={"code": code})
-        self._lose(told or f"The Ray cluster at {self._address} is lost. Jobs go on when it is back.")
+        lost = f"The Ray cluster at {self._address} is lost. Jobs go on when it is back."
+        self._lose(self.trouble if code == SAID_WHY else lost)
 
-    def _take(self, words: Places | Said | Ended) -> str:
-        """Take in what the bridge says; returns the trouble that it tells of."""
+    def _take(self, words: Places | Said | Ended) -> None:
+        """Take in what the bridge says."""
         match words:
             case Places(names=names, trouble=trouble):
                 with self._lock:
                     self.places, self.trouble = tuple(names), trouble
-                return trouble
             case Said(place=place, message=message) if place in self._workers:
                 self._post(FromWorker(self._workers[place], pipes.decode(message)))
             case Ended(place=place, code=code):
@@ -177,7 +178,6 @@ class RayPool:
                 if worker:
                     worker.code = code
                     self._post(FromWorker(worker, None))
-        return ""
 
     def _lose(self, trouble: str) -> None:
         with self._lock:

@@ -33,16 +33,18 @@ def test_whatever_is_killed_nothing_is_lost_or_doubled(tmp_path):
 
 
 def test_a_node_that_joins_late_gets_work(stage):
-    with Farm(1) as cluster, ended_with(stage.start("--pool", "ray", "--address", cluster.address)) as engine:
-        with engine.connect() as connection:
-            connection.submit("first", stage.settings(steps=999), stage.clip(2))
-            connection.submit("second", stage.settings(), stage.clip(3))
-            wait_until(lambda: connection.status("first").state == "running", "the only worker")
-            assert connection.status("second").state == "queued"
-            cluster.join()
-            assert finished(connection, "second").state == "done"
-            assert connection.status("first").state == "running"
-            assert "2 workers" in device(connection)
+    with contextlib.ExitStack() as undo:
+        cluster = undo.enter_context(Farm(1))
+        engine = undo.enter_context(ended_with(stage.start("--pool", "ray", "--address", cluster.address)))
+        connection = undo.enter_context(engine.connect())
+        connection.submit("first", stage.settings(steps=999), stage.clip(2))
+        connection.submit("second", stage.settings(), stage.clip(3))
+        wait_until(lambda: connection.status("first").state == "running", "the only worker")
+        assert connection.status("second").state == "queued"
+        cluster.join()
+        assert finished(connection, "second").state == "done"
+        assert connection.status("first").state == "running"
+        assert "2 workers" in device(connection)
 
 
 def test_without_a_cluster_jobs_wait_and_say_for_what(stage):
