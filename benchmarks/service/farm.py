@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +80,7 @@ class Watch:
                     self.furthest[part] = max(step, self.furthest.get(part, 0))
 
 
-def fault_rounds(folder: Path, rounds: int, seed: int, say: Say) -> Faults:
+def fault_rounds(folder: Path, rounds: int, seed: int, say: Say, victims: Sequence[str] = VICTIMS) -> Faults:
     """So many strips on a cluster of which something is killed during each, and the same on one worker in peace."""
     source, found = random.Random(seed), Faults()
     disturbed, quiet = (_stage(folder / name) for name in ("disturbed", "quiet"))
@@ -93,7 +93,7 @@ def fault_rounds(folder: Path, rounds: int, seed: int, say: Say) -> Faults:
             _, seconds = _edited(connection, disturbed, "warm", -1)
             _, seconds = _edited(connection, disturbed, "warmer", -2)
         for number in range(rounds):
-            victim = VICTIMS[number % len(VICTIMS)]
+            victim = victims[number % len(victims)]
             delay = source.uniform(0.1, 0.9) * seconds
             what = f"round {number} (seed {seed}): {victim} killed after {delay:.2f} s"
             right, _ = _edited(other, quiet, f"round-{number}", number)
