@@ -50,7 +50,7 @@ class Faults:
     killed: dict[str, int] = field(default_factory=dict)
     """How often each kind of victim was killed."""
     in_midst: int = 0
-    """Rounds in which some step was kept at the kill and the job was not done."""
+    """Rounds in which a part had begun to keep its steps at the kill, and the job was not done."""
     faults: list[str] = field(default_factory=list)
 
 
