@@ -37,7 +37,7 @@ from .link import ABSENT, LOST, Link
 from .mask_files import About
 from .orders import Order
 from .places import Local, Place
-from .protocol import files
+from .protocol import files, limits
 from .protocol.errors import ProtocolError
 from .tasks import Cancelled, Task
 from .trouble import Trouble, as_is
@@ -252,7 +252,7 @@ class Client:
         self._stop_if_unwanted(order.job_id)
         status = self.link.connection.submit(
             order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id),
-            task=order.task, own_masks=order.own_masks,
+            task=order.task, own_masks=order.own_masks, project=order.project[: limits.MAX_PROJECT_CHARACTERS],
         )  # fmt: skip
         names = "".join(files.digest(path) for path in order.frames)
         self._unsent.discard(order.job_id)

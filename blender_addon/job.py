@@ -65,6 +65,8 @@ class Job:
         self.fraction, self.seconds_left = 0.0, None
         self.ahead = 0
         """Own jobs before it in the engine's queue."""
+        self.workers, self.waits = 0, ""
+        """How many workers have a part of it; and what it waits for beside its turn."""
         self.cancelling = False
         self.trouble: Trouble | None = None
         self.notes: list[str] = []
@@ -198,7 +200,9 @@ class Job:
         self.state, self.step = "sending", 0
         masks = self._own_masks.frames if self._own_masks else []
         fps = self.source.fps / self.source.step
-        client.submit(Order(self.id, self.settings, self._export.frames, fps, self.task, masks))
+        client.submit(
+            Order(self.id, self.settings, self._export.frames, fps, self.document.path.stem, self.task, masks)
+        )
 
     def handle(self, event: events.Event, client: Client) -> None:
         """Take in what the client says about this job."""
@@ -228,6 +232,7 @@ class Job:
                 self.step, self.steps, self.ahead = status.step, status.steps, status.ahead
                 self.fraction, self.seconds_left = status.fraction, status.seconds_left
                 self.preview = self.preview if self.state == "running" else None
+                self.workers, self.waits = status.workers, status.waits
             case events.Previewed(preview=preview) if self.state == "running":
                 self.preview = preview
             case events.Arrived() | events.NotFetched() if self.state != "fetching":

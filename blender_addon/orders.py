@@ -17,6 +17,8 @@ class Order:
     settings: EditSettings
     frames: list[Path]
     fps: float
+    project: str
+    """The .blend's name: a user's projects share the engine alike."""
     task: Task
     own_masks: list[Path]
     """One for each frame, or none."""

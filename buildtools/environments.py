@@ -40,7 +40,7 @@ def engine(cpu: bool = False) -> Path:
         size = "about 0.5 GB to download, 1.4 GB on disk"
     else:
         size = "0.5 GB to download with a CPU build of torch, about 3 GB with CUDA (7 GB on disk; --cpu leaves it out)"
-    names = ("engine.txt", "test.txt", "fuzz.txt")
+    names = ("engine.txt", "test.txt", "fuzz.txt", "ray.txt")
     torch = next(line for line in requirement_lines("engine.txt") if line.startswith("torch=="))
     # torch goes in first and alone: what follows then finds its wish for a torch met and cannot bring a second build.
     # PyTorch's index has old versions of torch's own needs, so there they are left to the second step.

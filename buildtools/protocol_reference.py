@@ -1,4 +1,5 @@
-"""The reference of the protocol, made from its types: `python build.py protocol` writes protocol/README.md.
+"""The reference of the protocol, made from its types: `python build.py protocol` writes protocol/README.md, and the
+schema of farm jobs.
 
 Runs in the engine's environment, as it looks at the types themselves; what they are for stands in their sources, as
 docstrings of classes and of single fields.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +18,10 @@ from typing import get_args
 import msgspec
 from msgspec import inspect as types
 
-from protocol import PROTOCOL_VERSION, errors, limits, messages, settings, wire
+from protocol import PROTOCOL_VERSION, errors, farm_job, limits, messages, settings, wire
 
 README = Path(__file__).resolve().parent.parent / "protocol" / "README.md"
+FARM_JOB = README.parents[1] / "docs" / "farm-job.schema.json"
 ALIASES = {name: types.type_info(getattr(messages, name)) for name in ("BlobName", "JobId", "Count")}
 PARTS = (
     messages.JobStatus,
@@ -281,4 +284,5 @@ def _table(header: tuple[str, ...] | list[str], rows: list) -> str:
 
 if __name__ == "__main__":
     README.write_text(reference(), encoding="utf-8")
-    print(README)
+    FARM_JOB.write_text(json.dumps(farm_job.schema(), indent=2) + "\n", encoding="utf-8")
+    print(README, FARM_JOB, sep="\n")

@@ -7,6 +7,7 @@ import sys
 
 COMMANDS = {
     "edit": ("engine.cli.edit:main", "edit a video file or a folder of images"),
+    "render": ("engine.cli.render:main", "edit one shot as one task of a render farm"),
     "tune": ("engine.cli.tune:main", "tune a checkpoint on one clip, for shape edits of it"),
     "models": ("engine.cli.models:main", "add, fetch, list and remove checkpoints"),
     "verify": ("engine.cli.verify:main", "replay a case of the authors' program against this engine"),

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .errors import EditError
+from .parts import Part, computed
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
@@ -53,6 +54,24 @@ class ArrayClip:
 
     def __getitem__(self, part: slice | Sequence[int], /) -> np.ndarray:
         return self._frames[part]
+
+
+class PartOfClip:
+    """Some frames of a clip as one: those of `part`, and those that its edit needs beside them."""
+
+    def __init__(self, clip: Clip, part: Part, keys: Sequence[str]):
+        self._clip = clip
+        self.frames = computed(part, clip.shape[0], keys)
+        """Their indices in the whole clip."""
+        self.shape = len(self.frames), *clip.shape[1:]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(f"{self._clip.digest} {self.frames}".encode()).hexdigest()
+
+    def __getitem__(self, part: slice | Sequence[int], /) -> np.ndarray:
+        chosen = self.frames[part] if isinstance(part, slice) else [self.frames[index] for index in part]
+        return self._clip[chosen]
 
 
 def read_clip(path: Path, start: int = 0, end: int | None = None) -> tuple[np.ndarray, Fraction]:

@@ -14,9 +14,11 @@ from torch import Tensor
 from protocol.messages import SoftMask
 from protocol.settings import EditSettings
 
-from .clips import Clip
+from .clips import Clip, PartOfClip
 from .errors import EditError
 from .fatezero.background import edited_share, lay_over
+from .fatezero.frames import TemporalSettings
+from .fatezero.keys import fixed_frames
 from .fatezero.masks import combined
 from .fatezero.method import EditPlan, Inversion, changing_masks, edit, invert
 from .fatezero.schedule import Schedule
@@ -25,6 +27,7 @@ from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
 from .memory import Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
+from .parts import Part
 from .plans import notes_on, notes_on_profile, temporal_settings
 from .previews import Preview, Previewer
 from .progress import ReportProgress, Ticker
@@ -58,15 +61,21 @@ class EditRun:
         memory_share: float,
         own_masks: Masks | None = None,
         preview: Callable[[Preview], None] | None = None,
+        part: Part | None = None,
     ):
+        self._temporal = temporal_settings(editor.checkpoint.profile, settings)
+        if part:
+            clip, write, self._temporal = _parted(clip, part, write, self._temporal)
+            preview = preview and _of_whole(clip, preview)
         self._editor, self._clip, self._settings, self._plan, self._write = editor, clip, settings, plan, write
         self._schedule, self._steps, self._frames = schedule, schedule.steps, clip.shape[0]
         self._ticker = Ticker(report, self._costs())
         self._geometry = editor.geometry(clip)
         self._factor, self._own_masks = editor.checkpoint.factor, own_masks
         self._previewer = Previewer(clip, self._geometry, preview) if preview else None
-        self._reconstruction = Reconstruction() if plan.source.tokens == plan.target.tokens else None
-        self._temporal = temporal_settings(editor.checkpoint.profile, settings)
+        # What it says is of the whole clip, which a part does not see.
+        tells = not part and plan.source.tokens == plan.target.tokens
+        self._reconstruction = Reconstruction() if tells else None
         self._device = editor.unet.device
 
         budget = Budget(editor.checkpoint, self._geometry, self._device, memory_share)
@@ -303,6 +312,31 @@ class EditRun:
             temporal=asdict(self._temporal),
             scheduler=dict(self._editor.checkpoint.scheduler_config),
         )
+
+
+def _parted(
+    clip: Clip, part: Part, write: Write, temporal: TemporalSettings
+) -> tuple[PartOfClip, Write, TemporalSettings]:
+    """A part of the clip as a clip; what is computed beside it is not written."""
+    if temporal.needs_whole_clip:
+        raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
+    whole = clip.shape[0]
+    some = PartOfClip(clip, part, temporal.keys)
+    places = {frame: index for index, frame in enumerate(some.frames)}
+    begin = places[part.first]  # its own frames lie together, as they are neighbours in the whole
+
+    def write_own(start: int, frames: np.ndarray, masks: dict[str | SoftMask, np.ndarray]) -> None:
+        own = slice(max(0, begin - start), max(0, begin + part.count - start))
+        if len(frames[own]):
+            chosen = {word: pictures[own] for word, pictures in masks.items()}
+            write(start + own.start - begin, frames[own], chosen)
+
+    return some, write_own, replace(temporal, fixed=tuple(places.get(frame, 0) for frame in fixed_frames(whole)))
+
+
+def _of_whole(clip: PartOfClip, preview: Callable[[Preview], None]) -> Callable[[Preview], None]:
+    """Shows what is seen of a part of a clip, with the numbers that the frames have in the whole."""
+    return lambda seen: preview(replace(seen, frames=[clip.frames[index] for index in seen.frames]))
 
 
 def _whole_clip_note(frames: int, settings: EditSettings) -> str:

@@ -31,6 +31,7 @@ from .memory import FRAMES_AT_ONCE, MARGIN, band_pixels, ran_out
 from .models.checkpoint import Checkpoint, load
 from .models.text import embed, read_prompt
 from .own_masks import ArrayMasks, Masks, check_masks
+from .parts import Part
 from .plans import check_words, edit_plan
 from .previews import Preview
 from .progress import Progress, ReportProgress
@@ -87,21 +88,25 @@ class Editor:
         memory_share: float = 1.0,
         own_masks: np.ndarray | Masks | None = None,
         preview: Callable[[Preview], None] | None = None,
+        part: Part | None = None,
     ) -> EditResult:
         """Edit a clip, or an array (F, H, W, 3 or 4) uint8; alpha comes back as it was.
 
         With `keep`, the edit goes on from what an ended one has kept there, and ends in the same bits. With `write`,
         frames and masks go there, and the result has none. `memory_share`: of the free memory, what may be planned
         with. `own_masks`: the user's own, (F, H, W) uint8, where the settings use them. `preview` is shown what the edit
-        looks like, every second at most. EditError for anything that cannot be done; no tensor of the edit outlives it,
-        or any other exception.
+        looks like, every second at most. `part`: the frames that are wanted of a clip that may be parted (`parts`), else
+        EditError `needs-whole-clip`; they are what they are in the whole. EditError for anything that cannot be done; no
+        tensor of the edit outlives it, or any other exception.
         """
         clip = ArrayClip(clip) if isinstance(clip, np.ndarray) else clip
         own_masks = ArrayMasks(own_masks) if isinstance(own_masks, np.ndarray) else own_masks
-        collected = None if write else _Collected(clip)
-        more = dict(write=collected or write, own_masks=own_masks, preview=preview)
+        collected = None if write else _Collected(clip.shape if part is None else (part.count, *clip.shape[1:]))
+        more = dict(write=collected or write, own_masks=own_masks, preview=preview, part=part)
         run = partial(EditRun, report=report, keep=keep, memory_share=memory_share, **more)
         check_masks(settings, clip.shape, own_masks)
+        if part and own_masks:
+            raise EditError("needs-whole-clip", "With masks of the user's own, a clip is edited whole.")
         result = self._run(run, clip, settings)
         return collected.into(result) if collected else result
 
@@ -218,8 +223,8 @@ class Editor:
 class _Collected:
     """Takes what an edit writes into arrays of the whole clip."""
 
-    def __init__(self, clip: Clip):
-        self._shape = clip.shape
+    def __init__(self, shape: tuple[int, ...]):
+        self._shape = shape
         self.frames, self.masks = np.empty(0, np.uint8), {}
 
     def __call__(self, start: int, frames: np.ndarray, masks: dict[str | SoftMask, np.ndarray]) -> None:

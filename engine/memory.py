@@ -12,12 +12,10 @@ from .devices import free_memory, release_memory
 from .errors import EditError
 from .geometry import Geometry
 from .models.checkpoint import Checkpoint
+from .parts import FRAMES_AT_ONCE
 
 ACTIVATIONS = 36
 """Feature maps of the first level's width that a UNet holds at its fullest moment, for each row of each frame."""
-FRAMES_AT_ONCE = 8
-"""In one call of the UNet at most. More would keep no device busier, but take more memory the longer the clip is, and
-longer until a cancel is heard."""
 MARGIN = 0.9
 """Part of the free memory that is planned with."""
 

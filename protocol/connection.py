@@ -81,19 +81,25 @@ class Connection:
         *,
         task: Task = "edit",
         own_masks: Sequence[Path] = (),
+        project: str = "",
+        priority: int = 0,
     ) -> JobStatus:
         """Have the PNG files `frames` edited as job `job_id` (letters, digits, `-` and `_`); returns once it is queued.
 
         `task`: `masks` for those of the source prompt's words, without an edit. `own_masks`: a PNG file for each frame,
-        where the settings use them. Only files that the engine lacks are uploaded. Repeating it is harmless: the same
-        job is found again. What is refused: `bad-settings`, `over-limit`, `job-differs` (that id has other frames or
-        settings), `queue-full`, `disk-full` (the engine's), `cannot-read` (a frame's file), `unknown-task`.
+        where the settings use them. A client's projects share the engine alike; `priority` (-10 to 10) counts among the
+        jobs of one. Only files that the engine lacks are uploaded. Repeating it is harmless: the same job is found
+        again. What is refused: `bad-settings`, `over-limit`, `job-differs` (that id has other frames or settings),
+        `queue-full`, `disk-full` (the engine's), `cannot-read` (a frame's file), `unknown-task`.
         """
         if len(frames) > limits.MAX_FRAMES:
             raise limits.over_limit("frames in one job", len(frames), limits.MAX_FRAMES, "Edit a shorter strip.")
         digests, masks = ([files.digest(path) for path in paths] for paths in (frames, own_masks))
         paths = dict(zip([*digests, *masks], [*frames, *own_masks]))
-        request = messages.Submit(job_id=job_id, settings=settings, frames=digests, fps=fps, task=task, own_masks=masks)
+        request = messages.Submit(
+            job_id=job_id, settings=settings, frames=digests, fps=fps, task=task, own_masks=masks, project=project,
+            priority=priority,
+        )  # fmt: skip
         for _ in range(MAX_ROUNDS):
             answer = self._ask(request, messages.Job, messages.Wanted).message
             if isinstance(answer, messages.Job):

@@ -29,6 +29,8 @@ MAX_FRAME_SIDE = 8192
 """Pixels along a frame's width or height."""
 MAX_MASK_WORDS = 16
 """Words of one job whose masks are wanted."""
+MAX_PROJECT_CHARACTERS = 200
+"""Of a project's name."""
 MAX_NOTES = 32
 """Of one job's result."""
 MAX_SENTENCE_CHARACTERS = 1000

@@ -17,6 +17,8 @@ BlobName = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z", description=
 JobId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z", description="chosen by the client")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 FramesPerSecond = Annotated[float, msgspec.Meta(gt=0, le=1000)]
+ProjectName = Annotated[str, msgspec.Meta(max_length=limits.MAX_PROJECT_CHARACTERS)]
+Priority = Annotated[int, msgspec.Meta(ge=-10, le=10)]
 ClientName = Annotated[str, msgspec.Meta(max_length=200)]
 
 FINAL_STATES = ("done", "failed", "cancelled")
@@ -91,6 +93,10 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     A word's grey is 255 at its strongest place of the frame, and more than `255 * threshold` is its mask."""
     timings: dict[str, float] = {}
     """Seconds that each stage took, once the job is done."""
+    workers: int = 0
+    """While it runs: how many have a part of it."""
+    waits: str = ""
+    """While it is queued: what it waits for beside its turn, in a sentence."""
     taken: bool = False
     """The client has said that it has the result: from then on the engine may drop it."""
 
@@ -171,6 +177,10 @@ class Submit(Message):
     own_masks: list[BlobName] = []
     """For each frame the user's own mask, a PNG file of any size laid over the whole frame, where `settings.own_mask`
     says what it does: white is where the edit may change something."""
+    project: ProjectName = ""
+    """What it belongs to: a client's projects share its part of the engine alike."""
+    priority: Priority = 0
+    """Among the jobs of its project; a step goes before 32 earlier jobs, so that none waits for ever."""
 
 
 class Missing(msgspec.Struct, frozen=True):

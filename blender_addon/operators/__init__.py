@@ -1,11 +1,12 @@
 """The add-on's operators: thin, over the modules beside this folder."""
 
-from . import again, batch, checkpoints, compare, edit, engine, history, install, masks, order, prompts, queue
+from . import again, batch, checkpoints, compare, edit, engine, farm, history, install, masks, order, prompts, queue
 
 CLASSES = (
     *edit.CLASSES,
     *again.CLASSES,
     *batch.CLASSES,
+    *farm.CLASSES,
     *queue.CLASSES,
     *order.CLASSES,
     *prompts.CLASSES,

@@ -35,6 +35,7 @@ class FATEZERO_PT_batch(Sidebar, bpy.types.Panel):
         side.operator("fatezero.add_target", text="", icon="ADD")
         side.operator("fatezero.remove_target", text="", icon="REMOVE")
         layout.operator("fatezero.batch", text="Edit in Variations…", icon="DUPLICATE").what = "VARIATIONS"
+        layout.operator("fatezero.send_to_farm", icon="EXPORT")
         if batches.current:
             draw_batch(layout.box().column(), batches.current, context.region.width)
 

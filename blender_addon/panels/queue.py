@@ -89,6 +89,8 @@ def draw_job(column, job: Job, session: Session, width: float) -> None:
             move.job, move.direction = job.id, direction
     if job.under_way:
         draw_progress(column, row, job, session)
+        if job.state == "queued" and job.waits:
+            draw_text(column.column(), [job.waits], width, icon="INFO", translate=False)
     else:
         if job.result:
             row.operator("fatezero.select_result", text="", icon="RESTRICT_SELECT_OFF").job = job.id
@@ -136,6 +138,8 @@ def progress_text(job: Job, session: Session) -> str:
         return text + ", " + iface_("{count} before it").format(count=job.ahead)
     if job.steps:
         text += f" {job.step}/{job.steps}"
+    if job.workers > 1:
+        text += ", " + iface_("{count} workers").format(count=job.workers)
     if job.seconds_left is not None:
         text += ", " + iface_("{time} left").format(time=_time(job.seconds_left))
     return text

@@ -27,6 +27,18 @@ WORDS = {
     "Install it again, or name another Python in the add-on's preferences; {log} says more.": "Installieren Sie sie noch einmal, oder geben Sie in den Einstellungen des Add-ons ein anderes Python an; mehr steht in {log}.",
     "The engine cannot be started: {reason}.": "Die Engine lässt sich nicht starten: {reason}.",
     "Check the engine's Python in the add-on's preferences, or install the engine again.": "Prüfen Sie das Python der Engine in den Einstellungen des Add-ons, oder installieren Sie die Engine noch einmal.",
+    # farm.py
+    "Another file was opened before all strips were exported.": "Eine andere Datei wurde geöffnet, bevor alle Strips exportiert waren.",
+    "Open it and send them again.": "Öffnen Sie die erste wieder und senden Sie die Strips noch einmal.",
+    "The job file cannot be written to {folder}: {reason}.": "Die Auftragsdatei lässt sich nicht nach {folder} schreiben: {reason}.",
+    "Make room on that disk and send it again.": "Schaffen Sie auf diesem Datenträger Platz und senden Sie sie noch einmal.",
+    # operators/farm.py
+    "Write the selected strips as job files for a render farm, beside this file; the farm edits them without Blender": "Die gewählten Strips als Auftragsdateien für eine Renderfarm neben diese Datei schreiben; die Farm bearbeitet sie ohne Blender",
+    "Send to Farm": "An die Farm senden",
+    "{count} job files are in {folder}": "{count} Auftragsdateien liegen in {folder}",
+    "Select the strips to edit.": "Wählen Sie die Strips aus, die bearbeitet werden sollen.",
+    "A farm's job files hold no masks of your own.": "Die Auftragsdateien für eine Farm enthalten keine eigenen Masken.",
+    "Turn the mask off, or edit the strips here.": "Schalten Sie die Maske aus, oder bearbeiten Sie die Strips hier.",
     # export.py
     "The frames cannot be written to {folder}: {reason}.": "Die Einzelbilder lassen sich nicht nach {folder} schreiben: {reason}.",
     "Make room on that disk and edit the strip again.": "Schaffen Sie Platz auf diesem Datenträger, und bearbeiten Sie den Strip noch einmal.",
@@ -251,6 +263,7 @@ WORDS = {
     "Goes on when the engine is started": "Geht weiter, wenn die Engine gestartet wird",
     "At {engine}, which is not chosen now": "Bei {engine}, was jetzt nicht gewählt ist",
     "{count} before it": "{count} davor",
+    "{count} workers": "{count} Arbeiter",
     "{time} left": "noch {time}",
     "this computer": "diesem Rechner",
     "Exporting": "Exportieren",

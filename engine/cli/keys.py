@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.errors import EditError
 from engine.service import accounts
+from engine.service.shares import YOURSELF, Allowed, allow, listed
 from protocol import endpoint
 from protocol.errors import ProtocolError
 from protocol.keys import load_or_make, parse, shown
@@ -38,6 +39,10 @@ def main(argv: Sequence[str]) -> int:
     making.add_argument("file", type=Path, help="for the pair; its holder can use the engine, so carry it safely")
     revoking = command("revoke", revoke, "let a client in no longer")
     revoking.add_argument("name")
+    sharing = command("share", share, f"say what a client may have of the workers ({YOURSELF}: your own programs)")
+    sharing.add_argument("name")
+    sharing.add_argument("share", type=float, help="of the workers' time, in relation to others' shares; usual is 1")
+    sharing.add_argument("--workers", type=int, default=0, metavar="N", help="at a time, at most (any number)")
     options = parser.parse_args(argv)
     try:
         options.run(options)
@@ -53,6 +58,8 @@ def show(options: argparse.Namespace) -> None:
     print("Clients that are let in:" if clients else "No client of another machine is let in.")
     for name, key in sorted(clients.items()):
         print(f"  {name:24} {shown(key)}")
+    for name, allowed in sorted(listed(options.home).items()):
+        print(f"  {name:24} share {allowed.share:g}, workers at a time: {allowed.workers or 'any'}")
 
 
 def add(options: argparse.Namespace) -> None:
@@ -71,6 +78,12 @@ def make(options: argparse.Namespace) -> None:
 def revoke(options: argparse.Namespace) -> None:
     accounts.revoke(options.home, options.name)
     print(f"{options.name} is let in no longer.")
+
+
+def share(options: argparse.Namespace) -> None:
+    allow(options.home, options.name, Allowed(options.share, options.workers))
+    most = f"{options.workers} workers" if options.workers else "any number of workers"
+    print(f"{options.name} has a share of {options.share:g}, and {most} at a time.")
 
 
 def own_key(home: Path) -> str:

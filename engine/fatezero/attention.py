@@ -257,18 +257,6 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return functional.scaled_dot_product_attention(query, key, value)
 
 
-FIXED_KEYS = ("first", "mid", "last")
-
-
-def key_frames(keys: Sequence[str], frames: int) -> list[list[int]]:
-    """For each of `keys` the frame that serves each frame: `first`, `mid`, `last`, or an offset clamped to the clip."""
-    fixed = dict(zip(FIXED_KEYS, (0, (frames - 1) // 2, frames - 1)))
-    return [
-        [fixed[key] if key in fixed else min(max(frame + int(key), 0), frames - 1) for frame in range(frames)]
-        for key in keys
-    ]
-
-
 def _from_frames(states: Tensor, keys: Sequence[Sequence[int]], frames: int) -> Tensor:
     """Keys or values (rows * F, heads, pixels, d) from chosen frames, concatenated along the pixels."""
     rows = states.unflatten(0, (-1, frames))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .attention import FIXED_KEYS, Call, key_frames
+from .attention import Call
+from .keys import FIXED_KEYS, key_frames
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,21 @@ class TemporalSettings:
     """Group normalisation over the clip, as the authors ran it, instead of each frame."""
     temporal_layers: bool = False
     """Whether the checkpoint has layers that see all frames of a row (`temporal`)."""
+    fixed: tuple[int, int, int] | None = None
+    """Of a part of a clip: where the whole clip's first, middle and last frame lie in it."""
 
     @property
     def needs_whole_clip(self) -> bool:
         """Whether all frames must go through the UNet together; otherwise they meet in the anchor frames only."""
         return self.temporal_layers or self.pooled_norm or any(key not in FIXED_KEYS for key in self.keys)
 
+    def chosen(self, frames: int) -> list[list[int]]:
+        """For each of the keys the frame that serves each frame."""
+        return key_frames(self.keys, frames, self.fixed)
+
     def anchors(self, frames: int) -> list[int]:
         """The frames that serve all others, of a clip that need not be whole."""
-        return sorted({chosen[0] for chosen in key_frames(self.keys, frames)})
+        return sorted({chosen[0] for chosen in self.chosen(frames)})
 
     def parts(self, frames: int, size: int | None) -> list[list[int]]:
         """The frames of each call of a step: all of them, or parts of `size`, the first of which holds the anchors."""
@@ -57,7 +64,7 @@ def calls(
     """
     parts = temporal.parts(frames, size)
     place = {frame: index for index, frame in enumerate(parts[0])}
-    keys = [[place[chosen[frame]] for frame in parts[0]] for chosen in key_frames(temporal.keys, frames)]
+    keys = [[place[chosen[frame]] for frame in parts[0]] for chosen in temporal.chosen(frames)]
     anchors = {} if len(parts) > 1 else None
     done = 0
     for part in parts:

@@ -28,7 +28,7 @@ from .workers import FromWorker
 TICK = 0.5
 """Seconds after which the desk looks round where nothing has happened."""
 WEIGH_EVERY = 1.0
-"""Seconds between two looks at the worker's memory."""
+"""Seconds between two looks at the workers' memory."""
 SWEEP_EVERY = 600.0
 """Seconds between two looks at what is kept."""
 
@@ -84,7 +84,7 @@ class Desk:
         self.idle = False
         """Whether no job waits or runs; read by the sockets' thread."""
         self.held = (0, 0)
-        """Bytes that the worker holds, of the computer's memory and of the device's; read by the sockets' thread."""
+        """Bytes that the workers hold, of the computer's memory and of the device's; read by the sockets' thread."""
 
     def post(self, item: Request | FromWorker | None) -> None:
         """Hand something in, from any thread; None ends the desk."""
@@ -239,6 +239,8 @@ def _work(owner: str, submit: messages.Submit) -> Work:
         owner=owner,
         task=submit.task,
         own_masks=submit.own_masks,
+        project=submit.project,
+        priority=submit.priority,
     )
 
 

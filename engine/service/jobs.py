@@ -1,53 +1,38 @@
-"""The jobs of one engine: accepted into the journal, given to the worker one at a time, asked for and cancelled."""
+"""The jobs of one engine: accepted into the journal, given to workers, whole or in parts, asked for and cancelled."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
 from protocol import limits
 from protocol.errors import ProtocolError
 from protocol.messages import Failure, JobStatus, Missing
-from protocol.settings import SettingsError, check
 
-from . import pipes
+from . import divided, pipes
+from .acceptance import check_work
+from .crew import Crew
 from .journal import Journal
+from .pool import Pool
 from .retention import Retention
-from .store import Store, cannot_store
-from .workers import FromWorker, Worker
+from .runs import MOST_LOST, Run, Task
+from .store import Store
+from .turns import Asking, Turns
+from .workers import FromWorker
 
-_TOO_EARLY = 0.02
-"""Fraction of a job below which nothing is said about the time that is left."""
+PARTS_A_WORKER = 2
+"""Of a long clip: so that a worker that comes late, or is done early, gets some."""
 _OUT_OF_MEMORY = ("memory", "out-of-memory")
 _SIGKILL = -9
 """How a worker ends that the system kills for its memory."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Run:
-    """The job that the worker has, and how its tries have gone."""
-
-    work: pipes.Work
-    status: JobStatus
-    began: tuple[float, float] = (0.0, 0.0)
-    """Moment (of `time.monotonic`) and fraction at which its steps began."""
-    heard: float = field(default_factory=time.monotonic)
-    """When the worker last said something."""
-    furthest: float = -1.0
-    """Fraction at which the last try ended without a word; another one must come further, or there is no third."""
-    notes: list[str] = field(default_factory=list)
-    forgotten: bool = False
-    """Nobody wants to hear of it any more: it only has to stop."""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.work.owner, self.work.job_id
 
 
 class Jobs:
@@ -56,42 +41,46 @@ class Jobs:
 
     def __init__(
         self,
+        home: Path,
         journal: Journal,
         store: Store,
         retention: Retention,
-        start_worker: Callable[[], Worker],
+        pool: Pool,
+        turns: Turns,
         announce: Callable[[str, JobStatus], None],
         show: Callable[[str, pipes.Previewed], None],
         step_limit: float,
     ):
-        self._journal, self._store, self._retention = journal, store, retention
-        self._start_worker, self._announce, self._step_limit = start_worker, announce, step_limit
-        self._show = show
-        self._worker: Worker | None = None
-        self._run: _Run | None = None
-        self._served: list[str] = []
-        """Owners whose jobs have run, the latest last."""
+        self._home, self._journal, self._store, self._retention = home, journal, store, retention
+        self._pool, self._turns, self._announce, self._step_limit = pool, turns, announce, step_limit
+        self._show, self._crew = show, Crew(pool, store)
+        self._runs: dict[tuple[str, str], Run] = {}
         self._unsaved: dict[tuple[str, str], JobStatus] = {}
-        self.device: str | None = None
-        """What the worker computes on, once it has loaded a model."""
-        self._device_memory = 0
+        self._told = ""
+        """The pool's trouble, as clients know it."""
+
+    @property
+    def device(self) -> str | None:
+        """What workers compute on and how many they are, as far as that is known; or why there is none."""
+        return self._crew.device
 
     @property
     def idle(self) -> bool:
         """Whether no job waits or runs."""
-        return self._run is None and not self._journal.owners_waiting()
+        return not self._runs and not self._journal.asking()
 
     def submit(self, work: pipes.Work) -> JobStatus | list[Missing]:
         """Queue a job, or find it again; or the blobs that must be uploaded first. `ProtocolError` if it is refused."""
         if self._journal.status(work.owner, work.job_id):
-            if self._journal.work(work.owner, work.job_id) != work:
+            known = self._journal.work(work.owner, work.job_id)
+            if known is None or msgspec.structs.replace(known, project=work.project, priority=work.priority) != work:
                 raise ProtocolError(
                     "job-differs", f"There is a job {work.job_id} with other frames or settings.", "Use a new job id."
                 )
             return self.status(work.owner, work.job_id)
-        self._check(work)
+        check_work(work, self._journal)
         if missing := self._store.missing(work.owner, work.blobs):
-            self._ready_worker()  # it loads its modules during the upload
+            self._crew.warm()  # during the upload
             return missing
         self._journal.add(work)
         log.info("job accepted", extra={"job": work.job_id, "owner": work.owner, "frames": len(work.frames)})
@@ -102,13 +91,15 @@ class Jobs:
 
     def status(self, owner: str, job_id: str) -> JobStatus:
         """How the job stands; refused with `no-such-job`, also where it is another owner's."""
-        if self._runs(owner, job_id):
-            return self._run.status
+        run = self._running(owner, job_id)
+        if run and run.status.state == "running":
+            return run.status
         status = self._noted(owner, job_id)
         if status is None:
             raise ProtocolError("no-such-job", f"The engine knows no job {job_id}.", "Submit it again.")
         if status.state == "queued":
-            status = msgspec.structs.replace(status, ahead=self._journal.queued(owner).index(job_id))
+            ahead = self._journal.queued(owner).index(job_id)
+            status = msgspec.structs.replace(run.status if run else status, ahead=ahead, waits=self._pool.trouble)
         return status
 
     def newest(self, owner: str) -> list[JobStatus]:
@@ -166,93 +157,95 @@ class Jobs:
         """Drop a job and its result; harmless where there is none."""
         if self._journal.status(owner, job_id) is None:
             return
-        if not self.cancel(owner, job_id).final:
-            self._run.forgotten = True
+        self.cancel(owner, job_id)
+        if run := self._running(owner, job_id):
+            run.forgotten = True
         self._unsaved.pop((owner, job_id), None)
         self._journal.remove(owner, job_id)
         self._retention.drop_checkpoint(owner, job_id)
 
     def advance(self) -> None:
-        """Give the worker the next job, if it has none."""
-        if self._run or not self._save():
+        """Give work to the workers that have none."""
+        if not self._save():
             return
-        while (key := self._next()) is not None:
-            work = self._journal.work(*key)
-            if work:
-                break
-            error = Failure("unreadable", "This job was noted by an engine of another make.", "Submit it again.")
-            self._journal.set(key[0], JobStatus(job_id=key[1], state="failed", error=error))
-            self._tell(*key)
-        else:
-            return
-        self._run = _Run(work, JobStatus(job_id=work.job_id, task=work.task, state="running"))
-        self._served = [owner for owner in self._served if owner != work.owner] + [work.owner]
-        self._start()
+        busy = {task.place for run in self._runs.values() for task in run.active}
+        for place in [place for place in self._pool.places if place not in busy]:
+            if not self._give(place):
+                return
 
     def check(self) -> None:
-        """Replace a worker that has not said anything for longer than a step may take."""
-        if self._run and time.monotonic() - self._run.heard > self._step_limit:
-            log.error("worker hangs", extra={"worker": self._worker.pid, "job": self._run.work.job_id})
-            self._worker.kill()
-            self._worker_ended("did not finish a step within the limit and was ended")
+        """Replace workers that have not said anything for longer than a step may take; tell of trouble with the pool."""
+        if self._pool.trouble != self._told:
+            self._told = self._pool.trouble
+            log.log(logging.WARNING if self._told else logging.INFO, self._told or "there are workers again")
+            for one in self._journal.asking():
+                self._tell(one.owner, one.job_id)
+        for run in list(self._runs.values()):
+            for task in run.active:
+                if time.monotonic() - task.heard > self._step_limit:
+                    worker = self._crew[task.place]
+                    log.error("worker hangs", extra={"worker": worker.pid, "job": run.work.job_id})
+                    worker.kill()
+                    self._worker_ended(task.place, "did not finish a step within the limit and was ended")
 
     def receive(self, received: FromWorker) -> None:
         """Take in what a worker says."""
-        if received.worker is not self._worker:
+        place = self._crew.place_of(received.worker)
+        if place is None:
             return
-        if self._run:
-            self._run.heard = time.monotonic()
+        run, task = self._at(place)
+        if task:
+            task.heard = time.monotonic()
         match received.message:
             case None:
-                self._worker_ended()
+                self._worker_ended(place)
             case pipes.Ready(device=device):
-                self.device = device
+                self._crew.computes_on(place, device)
             case pipes.Holds(device_memory=held):
-                self._device_memory = held
+                self._crew.holds(place, held)
+            case pipes.Previewed() as preview if run and not run.forgotten:
+                self._show(run.work.owner, preview)
             case pipes.Reported() as report:
-                self._report(report)
-            case pipes.Previewed() as preview if self._run and not self._run.forgotten:
-                self._show(self._run.work.owner, preview)
+                self._report(run, task, report)
             case pipes.Finished() as result:
-                self._end(
-                    state="done",
-                    fraction=1.0,
-                    notes=[limits.cut(note) for note in [*self._run.notes, *result.notes][: limits.MAX_NOTES]],
-                    frames=result.frames,
-                    masks=result.masks,
-                    timings=result.timings,
-                    words=result.words,
-                    soft_masks=result.soft_masks,
-                    packs=result.packs,
-                )
-            case pipes.Failed() as failed if failed.code in _OUT_OF_MEMORY and self._may_try_again():
-                self._replace_worker()
-                self._try_again(f"{limits.cut(failed.sentence)} It was tried again with less at a time.")
+                self._finished(run, task, result)
+            case pipes.Failed(code="needs-whole-clip"):
+                self._leave_whole(run, task)
+            case pipes.Failed() as failed if failed.code in _OUT_OF_MEMORY and task.may_try_again(1):
+                self._crew.replace(place)
+                note = f"{limits.cut(failed.sentence)} It was tried again with less at a time."
+                self._try_again(run, task, note, _SIGKILL)
             case pipes.Failed() as failed:
-                self._fail(failed.code, limits.cut(failed.sentence), limits.cut(failed.remedy))
+                self._fail(run, failed.code, limits.cut(failed.sentence), limits.cut(failed.remedy), task)
             case pipes.Stopped():
-                self._stopped()
+                self._stopped(run, task)
         self.advance()
 
     def held(self) -> tuple[int, int]:
-        """Bytes that the worker holds of the computer's memory and, when last it told, of the device's own."""
-        return (self._worker.memory(), self._device_memory) if self._worker else (0, 0)
+        """Bytes that the workers hold of the computer's memory and, when last they told, of their devices' own."""
+        return self._crew.held()
 
     def rest(self) -> None:
-        """End the worker, which frees all that it holds; the next job starts another. Refused while a job runs."""
-        if self._run:
+        """End the workers, which frees all that they hold; the next job starts others. Refused while a job runs."""
+        if any(run.active for run in self._runs.values()):
             raise ProtocolError("at-work", "The engine is at work on a job.", "Pause or cancel it first.")
-        if self._worker:
-            self._worker.end()
-        self._worker, self._device_memory = None, 0
+        self._crew.rest()
 
     def close(self) -> None:
-        """End the worker; its job goes on with the next engine."""
-        if self._worker:
-            self._worker.end()
+        """End the workers; their jobs go on with the next engine."""
+        self._crew.close()
 
-    def _runs(self, owner: str, job_id: str) -> bool:
-        return self._run is not None and self._run.key == (owner, job_id) and not self._run.forgotten
+    def _running(self, owner: str, job_id: str) -> Run | None:
+        run = self._runs.get((owner, job_id))
+        return run if run and not run.forgotten else None
+
+    def _at(self, place: str) -> tuple[Run | None, Task | None]:
+        """What the worker at that place is doing."""
+        for run in self._runs.values():
+            for task in run.active:
+                if task.place == place:
+                    return run, task
+        return None, None
 
     def _noted(self, owner: str, job_id: str) -> JobStatus | None:
         """How a job stands apart from its running: a running one is noted as `queued`, or as what it shall be next."""
@@ -263,9 +256,11 @@ class Jobs:
         before it has."""
         status = JobStatus(job_id=job_id, task=self.status(owner, job_id).task, state=state)
         self._journal.set(owner, status)
-        if self._runs(owner, job_id):
-            self._worker.send(pipes.Stop(job_id=job_id))
+        run = self._running(owner, job_id)
+        if run and run.active:
+            self._stop(run)
         else:
+            self._runs.pop((owner, job_id), None)
             self._left(owner, status)
         return self.status(owner, job_id)
 
@@ -283,99 +278,99 @@ class Jobs:
         self.advance()
         return self.status(owner, job_id)
 
-    def _next(self) -> tuple[str, str] | None:
-        """The first job of the owner who was served longest ago."""
-        waiting = self._journal.owners_waiting()
-        if not waiting:
-            return None
-        owner = min(waiting, key=lambda name: self._served.index(name) if name in self._served else -1)
-        return owner, self._journal.queued(owner)[0]
-
-    def _start(self) -> None:
-        """Have the worker do the job, from its last checkpoint on if it has one."""
-        run = self._run
-        run.heard = time.monotonic()
-        run.began = (run.heard, 0.0)
+    def _give(self, place: str) -> bool:
+        """Have the worker at `place` do what comes next; False where nothing does."""
+        while (one := self._next()) is not None:
+            run = self._runs.get((one.owner, one.job_id)) or self._begin(one)
+            if run:
+                break
+        else:
+            return False
+        task = run.waiting[0]
+        work = msgspec.structs.replace(task.work, memory_share=task.work.memory_share * self._pool.memory_share)
         try:
-            self._ready_worker().send(run.work)
+            worker = self._crew.ready(place)
         except ProtocolError as error:
-            self._fail(error.code, error.sentence, error.remedy)
-            return
-        log.info("job started", extra={"job": run.work.job_id, "owner": run.work.owner, "worker": self._worker.pid})
+            self._fail(run, error.code, error.sentence, error.remedy)
+            return True
+        worker.send(work)
+        run.took(task, place)
+        self._turns.given(one, _cost(work))
+        part = f"{work.part.first}-{work.part.end}" if work.part else None
+        facts = {"job": one.job_id, "owner": one.owner, "worker": worker.pid, "part": part}
+        log.info("job started", extra=facts)
         self._tell(*run.key)
+        return True
 
-    def _ready_worker(self) -> Worker:
-        """The worker, started if there is none; `ProtocolError` where it cannot be."""
-        try:
-            self._worker = self._worker or self._start_worker()
-        except OSError as error:
-            raise cannot_store(error) from error
-        return self._worker
+    def _next(self) -> Asking | None:
+        """What a worker that is free shall do: a job that waits, or what waits of one that has begun."""
+        asking, busy = [], Counter()
+        for (owner, _), run in self._runs.items():
+            busy[owner] += len(run.active)
+        for one in self._journal.asking():
+            run = self._runs.get((one.owner, one.job_id))
+            if run is None or (run.waiting and not run.forgotten):
+                asking.append(dataclasses.replace(one, begun=run is not None))
+        return self._turns.next(asking, busy)
 
-    def _check(self, work: pipes.Work) -> None:
-        for what, value, most, remedy in (
-            ("frames in one job", len(work.frames), limits.MAX_FRAMES, "Edit a shorter strip."),
-            ("mask words", len(work.settings.mask_words), limits.MAX_MASK_WORDS, "Ask for fewer masks."),
-            (
-                "bytes of settings",
-                len(msgspec.msgpack.encode(work.settings)),
-                limits.MAX_SETTINGS_BYTES,
-                "Shorten the prompts.",
-            ),
-        ):
-            if value > most:
-                raise limits.over_limit(what, value, most, remedy)
-        try:
-            check(work.settings)
-        except SettingsError as error:
-            raise ProtocolError("bad-settings", str(error)) from error
-        if len(work.own_masks) != (len(work.frames) if work.settings.own_mask else 0):
-            raise ProtocolError(
-                "bad-settings",
-                f"own_mask is '{work.settings.own_mask}', and there are {len(work.own_masks)} masks for "
-                f"{len(work.frames)} frames.",
-                "Give one mask a frame, or none and an empty own_mask.",
-            )
-        for owner, most in ((work.owner, limits.MAX_CLIENT_JOBS), (None, limits.MAX_QUEUED_JOBS)):
-            if self._journal.count(owner) >= most:
-                raise ProtocolError(
-                    "queue-full", f"{most} jobs are waiting already.", "Wait for one to finish, or cancel one."
-                )
+    def _begin(self, one: Asking) -> Run | None:
+        """Begin a job: in parts, if it is long and there are workers that nothing else waits for."""
+        work = self._journal.work(one.owner, one.job_id)
+        if work is None:
+            error = Failure("unreadable", "This job was noted by an engine of another make.", "Submit it again.")
+            self._journal.set(one.owner, JobStatus(job_id=one.job_id, state="failed", error=error))
+            self._tell(one.owner, one.job_id)
+            return None
+        spare = self._spare()
+        parts = divided.split(self._home, work, spare * PARTS_A_WORKER if spare > 1 else 1)
+        run = self._runs[work.owner, work.job_id] = Run.of(work, parts)
+        return run
 
-    def _report(self, report: pipes.Reported) -> None:
-        run, now = self._run, time.monotonic()
-        if report.stage in ("read", "load") or run.status.stage in ("", "read", "load"):
-            run.began = (now, report.fraction)  # reading and loading say nothing about the steps to come
-        since, base = run.began
-        done = report.fraction - base
-        run.status = JobStatus(
-            job_id=report.job_id,
-            task=run.work.task,
-            state="running",
-            stage=report.stage,
-            step=report.step,
-            steps=report.steps,
-            fraction=report.fraction,
-            seconds_left=(now - since) * (1 - report.fraction) / done if done > _TOO_EARLY else None,
-        )
+    def _spare(self) -> int:
+        """Workers that a job may have which begins now: those that are free, but one for every other job that waits."""
+        others = sum((one.owner, one.job_id) not in self._runs for one in self._journal.asking()) - 1
+        busy = sum(len(run.active) for run in self._runs.values())
+        return len(self._pool.places) - busy - others
+
+    def _report(self, run: Run, task: Task, report: pipes.Reported) -> None:
+        run.report(task, report)
         if not run.forgotten:
             self._tell(*run.key)
 
-    def _stopped(self) -> None:
-        """The running job has stopped: it was cancelled, paused, or paused and resumed."""
-        run, self._run = self._run, None
+    def _finished(self, run: Run, task: Task, result: pipes.Finished) -> None:
+        """A worker is done with its task, and perhaps the job with it."""
+        self._retention.count(run.work.owner, result.blobs)
+        whole = run.finished(task, result)
+        state = None if run.forgotten else self._noted(*run.key).state
+        if state is None or state == "cancelled" or (state == "paused" and whole is None):
+            self._stopped(run, task)
+        elif whole is None:
+            self._tell(*run.key)
+        else:
+            names = ("notes", "frames", "masks", "timings", "words", "soft_masks", "packs")
+            self._end(run, state="done", fraction=1.0, **{name: getattr(whole, name) for name in names})
+
+    def _stop(self, run: Run) -> None:
+        for task in run.active:
+            self._crew[task.place].send(pipes.Stop(job_id=run.work.job_id))
+
+    def _stopped(self, run: Run, task: Task) -> None:
+        """A worker has stopped with a job that was cancelled, paused, paused and resumed, or has failed elsewhere."""
+        task.place = None
+        if run.active:
+            return
+        self._runs.pop(run.key, None)
         if not run.forgotten and (noted := self._noted(*run.key)) is not None:
             self._left(run.work.owner, noted)
 
-    def _end(self, **fields) -> None:
-        """Note that the running job has ended, unless it was cancelled meanwhile."""
-        owner, job_id = self._run.key
-        if self._run.forgotten or self._noted(owner, job_id).state == "cancelled":
-            self._stopped()
-            return
-        task, self._run = self._run.work.task, None
-        status = self._unsaved[owner, job_id] = JobStatus(job_id=job_id, task=task, **fields)
-        self._retention.count(owner, status.blobs)
+    def _end(self, run: Run, **fields) -> None:
+        """Note that a job has ended; workers that still do something of it are told to stop."""
+        owner, job_id = run.key
+        run.forgotten = True
+        if not run.active:
+            self._runs.pop(run.key, None)
+        self._stop(run)
+        status = self._unsaved[owner, job_id] = JobStatus(job_id=job_id, task=run.work.task, **fields)
         self._save()
         if status.state == "done":
             self._retention.drop_checkpoint(owner, job_id)
@@ -383,8 +378,23 @@ class Jobs:
         log.info("job %s", status.state, extra={"job": job_id, "owner": owner, "code": code})
         self._announce(owner, status.brief())
 
-    def _fail(self, code: str, sentence: str, remedy: str) -> None:
-        self._end(state="failed", error=Failure(code, sentence, remedy))
+    def _fail(self, run: Run, code: str, sentence: str, remedy: str, task: Task | None = None) -> None:
+        if task and (run.forgotten or self._noted(*run.key).state == "cancelled"):
+            self._stopped(run, task)
+            return
+        if task:
+            task.place = None
+        self._end(run, state="failed", error=Failure(code, sentence, remedy))
+
+    def _leave_whole(self, run: Run, task: Task) -> None:
+        """The model cannot take the job in parts: it begins again, whole."""
+        task.place = None
+        if run.forgotten or self._noted(*run.key).state != "queued":
+            self._stopped(run, task)
+            return
+        for other in run.active:
+            self._crew.replace(other.place)
+        run.part(divided.leave_whole(self._home, run.work))
 
     def _save(self) -> bool:
         """Write to the journal how jobs have ended; False while the disk is too full for that."""
@@ -396,41 +406,39 @@ class Jobs:
             log.warning("%s", error)
         return not self._unsaved
 
-    def _worker_ended(self, how: str = "") -> None:
-        code = self._replace_worker()
+    def _worker_ended(self, place: str, how: str = "") -> None:
+        run, task = self._at(place)
+        code = self._crew.replace(place)
+        lost = code is None and not how
+        if lost:
+            how = "was lost with its machine"
         how = how or (f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
-        if not self._run:
+        if not run:
             return
-        if self._run.forgotten or self._noted(*self._run.key).state != "queued":
-            self._stopped()
-        elif self._may_try_again():
-            self._try_again(f"The engine's worker process {how}; the edit went on from its last step.", code)
+        if run.forgotten or self._noted(*run.key).state != "queued":
+            self._stopped(run, task)
+        elif task.may_try_again(MOST_LOST if lost else 1):
+            self._try_again(run, task, f"The engine's worker process {how}; the edit went on from its last step.", code)
         else:
+            times = f"{MOST_LOST + 1} times" if lost else "twice"
             self._fail(
+                run,
                 "worker-died",
-                f"The engine's worker process {how} during the edit, twice at the same place.",
+                f"The engine's worker process {how} during the edit, {times} at the same place.",
                 "If memory ran out, use fewer or smaller frames; the engine's logs/worker.log may say more.",
+                task,
             )
 
-    def _replace_worker(self) -> int:
-        worker, self._worker = self._worker, None
-        code = worker.end()
-        self._store.sweep("result-*")
-        log.warning("worker ended", extra={"worker": worker.pid, "code": code})
-        return code
-
-    def _may_try_again(self) -> bool:
-        """Whether this try came further than the one before it: a job is retried once from each checkpoint."""
-        return self._run.status.fraction > self._run.furthest
-
-    def _try_again(self, note: str, code: int = _SIGKILL) -> None:
-        run = self._run
-        run.furthest = run.status.fraction
-        run.notes = [*run.notes, note][-3:]
+    def _try_again(self, run: Run, task: Task, note: str, code: int | None) -> None:
+        run.lost(task, note)
         if code == _SIGKILL:
-            run.work = msgspec.structs.replace(run.work, memory_share=run.work.memory_share / 2)
-        run.status = JobStatus(job_id=run.work.job_id, task=run.work.task, state="running")
-        self._start()
+            task.work = msgspec.structs.replace(task.work, memory_share=task.work.memory_share / 2)
+        self._tell(*run.key)
 
     def _tell(self, owner: str, job_id: str) -> None:
         self._announce(owner, self.status(owner, job_id).brief())
+
+
+def _cost(work: pipes.Work) -> float:
+    """The worker's time that it will take, in steps of frames."""
+    return work.settings.steps * (work.part.count if work.part else len(work.frames))

@@ -16,8 +16,9 @@ from protocol.messages import Failure, JobStatus
 
 from .accounts import LOCAL
 from .pipes import Work
+from .turns import Asking
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -28,6 +29,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     work BLOB NOT NULL,
     status BLOB NOT NULL,
     ended REAL,
+    project TEXT NOT NULL DEFAULT '',
+    priority INTEGER NOT NULL DEFAULT 0,
     UNIQUE (owner, job_id)
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, place);
@@ -48,6 +51,12 @@ INSERT INTO jobs (number, owner, job_id, state, place, work, status, ended)
            CASE WHEN state IN ('done', 'failed', 'cancelled') THEN strftime('%s') END FROM jobs_1;
 DROP TABLE jobs_1;
 """
+_FROM_VERSION_2 = """
+ALTER TABLE jobs ADD COLUMN project TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+"""
+_SCHEMA_FROM = {0: _SCHEMA, 1: _FROM_VERSION_1, 2: _FROM_VERSION_2, SCHEMA_VERSION: ""}
+"""What brings a journal of each version to the present one."""
 _OPEN = "state IN ('queued', 'paused')"
 # A job's blobs are needed while it may still run or be fetched, and for some time after that.
 _NEEDED = f"({_OPEN} OR state = 'done' OR ended >= :before)"
@@ -76,8 +85,7 @@ class Journal:
                 raise EditError(
                     "journal-newer", f"The journal {path} was written by a newer engine.", "Update this engine."
                 )
-            schema = _FROM_VERSION_1 if version == 1 else _SCHEMA
-            self._database.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION};")
+            self._database.executescript(f"BEGIN; {_SCHEMA_FROM[version]} PRAGMA user_version = {SCHEMA_VERSION};")
             if version == 1:
                 self._note_all_blobs()
             self._database.execute("COMMIT")
@@ -104,9 +112,9 @@ class Journal:
         status = JobStatus(job_id=work.job_id, task=work.task, state="queued")
         with self._change() as database:
             cursor = database.execute(
-                "INSERT INTO jobs (owner, job_id, state, place, work, status) "
-                "SELECT ?, ?, ?, coalesce(max(place), 0) + 1, ?, ? FROM jobs",
-                (work.owner, work.job_id, status.state, _encode(work), _encode(status)),
+                "INSERT INTO jobs (owner, job_id, state, place, work, status, project, priority) "
+                "SELECT ?, ?, ?, coalesce(max(place), 0) + 1, ?, ?, ?, ? FROM jobs",
+                (work.owner, work.job_id, status.state, _encode(work), _encode(status), work.project, work.priority),
             )
             self._note_blobs(work.owner, cursor.lastrowid, work.blobs)
 
@@ -151,10 +159,10 @@ class Journal:
         """Ids of the owner's jobs that wait or run, in the order in which they shall."""
         return [job_id for job_id, _ in self._queued(owner)]
 
-    def owners_waiting(self) -> list[str]:
-        """Owners of jobs that wait or run, the one whose job has waited longest first."""
-        query = "SELECT owner FROM jobs WHERE state = 'queued' GROUP BY owner ORDER BY min(place)"
-        return [owner for (owner,) in self._database.execute(query)]
+    def asking(self) -> list[Asking]:
+        """All jobs that wait or run, the one that has waited longest first."""
+        query = "SELECT owner, project, job_id, place, priority FROM jobs WHERE state = 'queued' ORDER BY place, number"
+        return [Asking(*row) for row in self._database.execute(query)]
 
     def move(self, owner: str, job_id: str, before: str | None) -> None:
         """Have a queued job come just before another one of its owner's, or last: they take each other's places."""

@@ -4,15 +4,19 @@ length."""
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
+from engine.parts import Part
 from protocol.errors import UNREADABLE
 from protocol.messages import BlobName, JobId, SoftMask, Task, WordSeen
 from protocol.settings import EditSettings
 
 from .accounts import LOCAL
+
+T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
@@ -34,6 +38,10 @@ class Work(_Message):
     """Of the device's free memory, how much may be taken; less after a try that ran out of it."""
     task: Task = "edit"
     own_masks: list[BlobName] = []
+    part: Part | None = None
+    """The frames that are wanted; None: all."""
+    project: str = ""
+    priority: int = 0
 
     @property
     def blobs(self) -> list[BlobName]:
@@ -91,6 +99,11 @@ class Finished(_Message):
     soft_masks: list[SoftMask] = []
     packs: list[BlobName] = []
 
+    @property
+    def blobs(self) -> list[BlobName]:
+        """All blobs of the result."""
+        return [*self.frames, *(name for names in self.masks.values() for name in names), *self.packs]
+
 
 class Failed(_Message):
     """From the worker: the job cannot be done."""
@@ -113,15 +126,15 @@ decode = msgspec.msgpack.Decoder(AnyMessage).decode
 encode = msgspec.msgpack.Encoder().encode
 
 
-def write(pipe: BinaryIO, message: AnyMessage) -> None:
+def write(pipe: BinaryIO, message: msgspec.Struct) -> None:
     """Send one message; `OSError` where the other end is gone."""
     body = encode(message)
     pipe.write(_LENGTH.pack(len(body)) + body)
     pipe.flush()
 
 
-def read(pipe: BinaryIO) -> AnyMessage | None:
-    """The next message, or None once the other end is gone; `ValueError` for anything that is no message."""
+def read(pipe: BinaryIO, decode: Callable[[bytes], T] = decode) -> T | None:
+    """The next message, an `AnyMessage` unless `decode` takes others, or None once the other end is gone; `ValueError` for anything that is no message."""
     head = pipe.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None

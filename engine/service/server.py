@@ -34,10 +34,14 @@ from .home import Home
 from .inbox import Inbox
 from .jobs import Jobs
 from .journal import Journal
+from .pool import LocalPool
 from .previews import Hint, Previews
+from .ray_pool import RayPool
 from .retention import DEFAULT_QUOTA, Retention
+from .shares import Shares
 from .store import Store, cannot_store
-from .workers import STEP_LIMIT, FromWorker, Worker, WorkerOptions
+from .turns import Turns
+from .workers import STEP_LIMIT, FromWorker, WorkerOptions
 
 TICK = 1.0
 """Seconds after which the server looks round where nothing has happened."""
@@ -57,6 +61,8 @@ class ServerOptions:
     worker: WorkerOptions
     listen: str | None = None
     """`HOST:PORT` for other machines; None: only this one."""
+    ray: str | None = None
+    """Address of the Ray cluster whose workers it uses; None: its own on this machine."""
     quota: int = DEFAULT_QUOTA * 10**9
     """Bytes that it keeps."""
     when_alone: Ends = "never"
@@ -81,20 +87,26 @@ class Server:
                     "no-clients", f"Nobody would be let in at {options.listen}: no client's key is known here.",
                     "Add one first, with `python -m engine keys add NAME KEY`.",
                 )  # fmt: skip
-            store = Store(home.path)
+            store = Store(home.files)
             store.sweep()
             store.adopt()
             undo.callback(store.close)
             journal = Journal(home.journal)
             undo.callback(journal.close)
-            retention = Retention(home.path, journal, store, known, options.quota)
+            retention = Retention(home.files, journal, store, known, options.quota)
+            workers = options.worker
+            if options.ray:
+                pool = RayPool(home, workers, options.ray, inbox.post)
+            else:
+                pool = LocalPool(home, workers, inbox.post)
+            shares = Shares(home.path)
+            turns = Turns(shares.share, shares.most)
             previews = Previews(inbox.post)
             jobs = Jobs(
-                journal, store, retention, self._start_worker, self._announce, previews.show,
-                step_limit=options.worker.step_limit,
-            )  # fmt: skip
+                home.files, journal, store, retention, pool, turns, self._announce, previews.show, workers.step_limit
+            )
             self._desk = Desk(
-                home.path, jobs, store, retention, previews, options.worker.device, inbox.post, self.stop,
+                home.files, jobs, store, retention, previews, ", ".join(workers.devices), inbox.post, self.stop,
                 self._set_lifetime,
             )  # fmt: skip
             server_key = load_or_make(home.path / accounts.SERVER_KEY_NAME)
@@ -176,11 +188,6 @@ class Server:
     def _announce(self, owner: str, status: JobStatus) -> None:
         self._inbox.post(Announcement(owner, status))
 
-    def _start_worker(self) -> Worker:
-        worker = Worker(self._home, self._options.worker, self._inbox.post)
-        log.info("worker started", extra={"worker": worker.pid})
-        return worker
-
 
 def _memory(unknown: int) -> int:
     """Bytes of memory that this process takes, or `unknown` while it has no descriptor left to look at that."""
@@ -207,8 +214,20 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `serve`."""
     parser = argparse.ArgumentParser(prog="python -m engine serve", description="Serve edits to Blender.")
     parser.add_argument("--home", type=Path, default=endpoint.default_home(), help="folder for its files (%(default)s)")
-    parser.add_argument("--device", default="auto", help="cuda, mps, cpu or auto (%(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads of the worker (all cores)")
+    parser.add_argument(
+        "--device", "--devices", default="auto", metavar="NAME[,NAME...]",
+        help="cuda, mps, cpu or auto (%(default)s); of several, such as cuda:0,cuda:1, each gets its workers",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="on each device (%(default)s)")
+    parser.add_argument("--pool", choices=("local", "ray"), default="local", help="where workers are (%(default)s)")
+    parser.add_argument(
+        "--address", default="auto", metavar="HOST:PORT", help="of the Ray cluster's head (%(default)s)"
+    )
+    parser.add_argument(
+        "--shared", type=Path, metavar="FOLDER",
+        help="for frames, results and checkpoints, where workers on other machines see them too (the home)",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, help="CPU threads of each worker (all cores, shared between them)")
     parser.add_argument(
         "--listen", metavar="HOST:PORT", help="also serve other machines, whose keys were added with `keys add`"
     )
@@ -235,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.umask(0o077)  # prompts and frames are the user's alone
     with contextlib.ExitStack() as undo:
         try:
-            home = Home(options.home.absolute())
+            home = Home(options.home.absolute(), options.shared and options.shared.absolute())
             undo.callback(home.close)
             undo.callback(logging.shutdown)
             logging.raiseExceptions = False  # a log that cannot be written must not end the engine
@@ -246,8 +265,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             server = Server(
                 home,
                 ServerOptions(
-                    worker=WorkerOptions(options.device, options.threads, options.step_limit),
+                    worker=WorkerOptions(
+                        tuple(options.device.split(",")), options.workers, options.threads, options.step_limit
+                    ),
                     listen=options.listen,
+                    ray=options.address if options.pool == "ray" else None,
                     quota=round(options.quota * 10**9),
                     when_alone=options.when_alone or ("at-once" if options.exit_with_parent else "never"),
                     parent=options.exit_with_parent,

@@ -42,8 +42,9 @@ class Store:
     come in. Methods that write raise `ProtocolError` with code `disk-full` or `cannot-write`, and leave no file behind.
     """
 
-    def __init__(self, home: Path):
-        self._blobs, self._partial = home / "blobs", home / "partial"
+    def __init__(self, home: Path, writer: str = ""):
+        """`writer` names who puts blobs in here, for `sweep`."""
+        self._blobs, self._partial, self._writer = home / "blobs", home / "partial", writer
         self._blobs.mkdir(mode=0o700, exist_ok=True)
         self._partial.mkdir(mode=0o700, exist_ok=True)
         self._uploads: dict[tuple[str, str], _Upload] = {}
@@ -130,7 +131,7 @@ class Store:
         name = hashlib.sha256(data).hexdigest()
         if self.path(owner, name).exists():
             return name
-        temporary = self._partial / f"result-{uuid.uuid4().hex}"
+        temporary = self._partial / f"result-{self._writer}-{uuid.uuid4().hex}"
         try:
             with open(temporary, "xb") as file:
                 file.write(data)
@@ -156,7 +157,7 @@ class Store:
             os.replace(path, self.path(LOCAL, path.name))
 
     def sweep(self, pattern: str = "*") -> None:
-        """Remove what an ended process has left half written: `result-*` of a worker, all of a server."""
+        """Remove what an ended process has left half written: `result-WRITER-*` of a worker, all of a server."""
         for path in self._partial.glob(pattern):
             path.unlink(missing_ok=True)
 

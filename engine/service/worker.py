@@ -12,14 +12,16 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from engine.errors import EditError
+from engine.parts import computed
 from protocol import models
 from protocol.errors import ProtocolError
 
-from . import logs, pipes
+from . import divided, logs, pipes
 from .store import Store, verified
 
 log = logging.getLogger(__name__)
@@ -48,9 +50,9 @@ class Stopwatch:
 class WorkerProcess:
     """Takes work from one pipe and reports on another; keeps the last model loaded."""
 
-    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, home: Path, device: str):
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, home: Path, name: str, device: str):
         self._incoming, self._outgoing, self._home, self._device = incoming, outgoing, home, device
-        self._store = Store(home)
+        self._store = Store(home, name)
         self._work: queue.SimpleQueue[pipes.Work] = queue.SimpleQueue()
         self._stopped_job = ""
         self._editor_key, self._editor = None, None
@@ -136,9 +138,12 @@ class WorkerProcess:
         from . import frames
         from .results import Results
 
+        if work.part and (done := divided.kept(self._home, work, self._store)):
+            return done
         clock = Stopwatch()
         report = self._reporter(work, clock)
-        clip = frames.StoredClip(self._verified(work.owner, work.frames, report))
+        needed = computed(work.part, len(work.frames), work.settings.keys) if work.part else None
+        clip = frames.StoredClip(self._verified(work.owner, work.frames, report, needed))
         own_masks = None
         if work.own_masks:
             _, height, width, _ = clip.shape
@@ -171,10 +176,15 @@ class WorkerProcess:
             write=write,
             memory_share=work.memory_share,
             own_masks=own_masks,
-            preview=show,
+            # Of a clip in parts the first one is seen: several at once would take each other's place.
+            preview=None if work.part and work.part.first else show,
+            part=work.part,
         )
         clock.enter(None)
-        return results.finished(work.job_id, result, clock.seconds)
+        finished = results.finished(work.job_id, result, clock.seconds)
+        if work.part:
+            divided.keep(self._home, work, finished)
+        return finished
 
     def _find_masks(self, work: pipes.Work) -> pipes.Finished:
         from engine.editing import Progress
@@ -201,14 +211,18 @@ class WorkerProcess:
     def _keep(self, work: pipes.Work):
         from engine.editing import Keep
 
-        return Keep(self._home / "cache", self._home / "jobs" / work.owner / work.job_id)
+        return Keep(self._home / "cache", divided.folder_of(self._home, work))
 
-    def _verified(self, owner: str, names: list[str], report) -> list[Path]:
-        """Files of the job, each verified: one that the disk has damaged is dropped, so that it is asked for again."""
+    def _verified(self, owner: str, names: list[str], report, needed: Iterable[int] | None = None) -> list[Path]:
+        """Files of the job; those that this worker needs, or else all, are verified.
+
+        One that the disk has damaged is dropped, so that it is asked for again.
+        """
         from engine.editing import Progress
 
         paths = [self._store.path(owner, name) for name in names]
-        for index, path in enumerate(paths):
+        for index in range(len(paths)) if needed is None else needed:
+            path = paths[index]
             report(Progress("read", index, len(paths), 0.0))
             try:
                 with open(path, "rb") as file:
@@ -248,6 +262,7 @@ def main(argv: list[str] | None = None) -> None:
     """Be a worker: messages on stdin and stdout, everything that libraries print on stderr."""
     parser = argparse.ArgumentParser(prog="engine.service.worker", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--name", required=True)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(argv)
@@ -258,7 +273,7 @@ def main(argv: list[str] | None = None) -> None:
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    worker = WorkerProcess(incoming, outgoing, options.home, options.device)
+    worker = WorkerProcess(incoming, outgoing, options.home, options.name, options.device)
     if options.threads:
         import torch
 

@@ -1,4 +1,4 @@
-"""The server's handle on its worker process."""
+"""The server's handle on a worker process."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
 
 from . import pipes
-from .home import Home
+
+if TYPE_CHECKING:
+    from .pool import AnyWorker
 
 END_PATIENCE = 2.0
 """Seconds a worker gets to end by itself."""
@@ -26,7 +29,9 @@ STEP_LIMIT = 900.0
 class WorkerOptions:
     """What every worker of an engine is started with."""
 
-    device: str = "auto"
+    devices: tuple[str, ...] = ("auto",)
+    each: int = 1
+    """Workers on each device."""
     threads: int | None = None
     step_limit: float = STEP_LIMIT
     """Seconds without a word after which a worker that has a job is taken to hang."""
@@ -36,29 +41,33 @@ class WorkerOptions:
 class FromWorker:
     """A message from `worker`; None once it has ended."""
 
-    worker: Worker
+    worker: AnyWorker
     message: pipes.AnyMessage | None
 
 
 class Worker:
     """A worker process. What it says is handed to `post` from another thread; sending to it never blocks."""
 
-    def __init__(self, home: Home, options: WorkerOptions, post: Callable[[FromWorker], None]):
-        self._post = post
+    def __init__(
+        self,
+        files: Path,
+        log: BinaryIO,
+        name: str,
+        device: str,
+        threads: int | None,
+        post: Callable[[FromWorker], None],
+    ):
+        """`files` is the engine's folder; `name` marks what it writes there; what it prints goes to `log`."""
+        self._post, self.name = post, name
         self._outgoing: queue.SimpleQueue = queue.SimpleQueue()
-        command = [sys.executable, "-P", "-m", "engine.service.worker", "--home", home.path, "--device", options.device]
-        environment = dict(os.environ)
-        if options.threads:
-            command += ["--threads", str(options.threads)]
-            environment["OMP_NUM_THREADS"] = str(options.threads)
-        # the packages are found where this process found them, never in the current folder (-P)
-        packages = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [packages, environment.get("PYTHONPATH")]))
-        with home.worker_log() as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment,
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )  # fmt: skip
+        command = [sys.executable, "-P", "-m", "engine.service.worker"]
+        command += ["--home", str(files), "--name", name, "--device", device]
+        if threads:
+            command += ["--threads", str(threads)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment(threads),
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )  # fmt: skip
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._read, self._write)]
         for thread in self._threads:
             thread.start()
@@ -111,3 +120,13 @@ class Worker:
                     pipes.write(pipe, message)
         except OSError:
             pass  # it is gone: the reading thread says so
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    """Of a process of the engine's: it finds the packages where this one found them, never in the current folder (-P)."""
+    found = dict(os.environ)
+    packages = str(Path(__file__).resolve().parents[2])
+    found["PYTHONPATH"] = os.pathsep.join(filter(None, [packages, found.get("PYTHONPATH")]))
+    if threads:
+        found["OMP_NUM_THREADS"] = str(threads)
+    return found

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..fatezero.attention import Call, key_frames
+from ..fatezero.attention import Call
+from ..fatezero.keys import key_frames
 from ..fatezero.schedule import Schedule
 from ..fatezero.unet import FateZeroUNet
 

@@ -56,7 +56,11 @@ def test_protocol_needs_only_pyzmq_and_msgspec():
 
 
 def test_server_answers_without_torch():
-    assert not modules_after("import engine.service.server") & {"torch", "diffusers", "transformers", "bpy"}
+    assert not modules_after("import engine.service.server") & {"torch", "diffusers", "transformers", "bpy", "ray"}
+
+
+def test_one_module_speaks_ray():
+    assert [path.name for path in sources("engine") if "ray" in absolute_imports(path)] == ["ray_bridge.py"]
 
 
 def test_addon_knows_blender_and_protocol_only():

@@ -18,9 +18,9 @@ from engine.fatezero.attention import (
     SelfAttention,
     Source,
     Text,
-    key_frames,
 )
 from engine.fatezero.frames import TemporalSettings
+from engine.fatezero.keys import key_frames
 from engine.fatezero.masks import soft_mask
 from engine.fatezero.method import Blend, EditPlan, Inversion, edit, invert
 from engine.fatezero.normalization import ClipGroupNorm

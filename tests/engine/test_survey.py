@@ -77,7 +77,8 @@ def editor_positions(editor, word):
 def test_an_edits_soft_masks_are_those_of_the_survey(editor: Editor):
     masks, stages = survey(editor, clip(), asked())
     assert set(stages) == {"encode", "invert"}
-    result = editor.edit(clip(), asked(mask_words=("cube", "red")))
+    nowhere = dict(blend_source=(), blend_target=(), blend_latents=False)  # so that there is no blend mask
+    result = editor.edit(clip(), asked(mask_words=("cube", "red"), **nowhere))
     assert list(result.soft_masks) == [
         SoftMask(word="cube", kind="word", index=2),
         SoftMask(word="red", kind="word", index=1),

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from engine.editing import Editor
 from engine.errors import EditError
-from engine.fatezero.attention import Call, key_frames
+from engine.fatezero.attention import Call
+from engine.fatezero.keys import key_frames
 from engine.fatezero.profile import Profile
 from engine.fatezero.temporal import TemporalAttention, TemporalConv2d, TemporalLayer
 from engine.fatezero.unet import FateZeroUNet

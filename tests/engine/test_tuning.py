@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import save_file
 
 from engine.editing import EditError, Editor
-from engine.fatezero.attention import Call, key_frames
+from engine.fatezero.attention import Call
+from engine.fatezero.keys import key_frames
 from engine.fatezero.profile import tuned
 from engine.fatezero.schedule import Schedule
 from engine.fatezero.temporal import TemporalConv2d

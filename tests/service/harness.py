@@ -61,8 +61,8 @@ class Engine:
         return Connection(self.endpoint, client="a test")
 
     def workers(self) -> list[int]:
-        """Process ids of all workers so far."""
-        return [line["worker"] for line in self.logged("worker started")]
+        """Process ids of all workers on this machine so far."""
+        return [line["worker"] for line in self.logged("worker started") if isinstance(line["worker"], int)]
 
     def logged(self, event: str) -> list[dict]:
         """Lines of the log that tell of `event`."""

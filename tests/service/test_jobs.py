@@ -389,10 +389,10 @@ def test_what_is_not_there_is_said(connection, settings, clip, tmp_path, start_e
 
 def test_memory_is_told_and_freed(connection, settings, clip):
     frames = clip(1, seed=1030)
-    assert finished_memory(connection, settings(), frames, "first") > 50e6  # torch alone takes more
+    assert finished_memory(connection, settings(), frames, "memory-first") > 50e6  # torch alone takes more
     connection.rest()
     wait_until(lambda: connection.held() == (0, 0), "the memory's end")
-    assert finished_memory(connection, settings(steps=2), frames, "again") > 50e6  # another worker took over
+    assert finished_memory(connection, settings(steps=2), frames, "memory-again") > 50e6  # another worker took over
 
 
 def test_memory_is_not_freed_under_a_job(connection, settings, clip):

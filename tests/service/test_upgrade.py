@@ -16,6 +16,7 @@ import pytest
 from engine.errors import EditError
 from engine.service.accounts import LOCAL
 from engine.service.journal import SCHEMA_VERSION, Journal
+from engine.service.pipes import Work
 from protocol import endpoint
 from tests.service.harness import REPOSITORY, finished
 
@@ -85,6 +86,19 @@ def test_what_jobs_of_the_first_version_need_is_kept(first_home):
         assert needed == {(LOCAL, path.name) for path in (home / "blobs").iterdir()}
         assert journal.queued(LOCAL) == ["waits", "strange"]
         assert journal.status(LOCAL, "done").state == "done"
+
+
+def test_jobs_of_the_second_version_belong_to_no_project(tmp_path, settings):
+    path = tmp_path / "journal.sqlite3"
+    with closing(Journal(path)) as journal:
+        journal.add(Work(job_id="waits", settings=settings(), frames=["0" * 64], fps=24.0, project="film", priority=2))
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for column in ("project", "priority"):
+            database.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 2")
+    with closing(Journal(path)) as journal:
+        (waiting,) = journal.asking()
+        assert (waiting.job_id, waiting.project, waiting.priority) == ("waits", "", 0)
 
 
 def test_an_upgrade_that_was_cut_off_is_done_again(first_home, monkeypatch):

@@ -1,0 +1,99 @@
+"""Sending strips to a render farm."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.app.translations import pgettext_rpt as rpt_
+
+from .. import compat, documents, export, strips
+from ..farm import Sending
+from ..trouble import Trouble
+from .base import refuse
+
+TICK = 0.01
+"""Seconds between two frames, in which Blender draws and hears the user."""
+
+
+def begin(context: bpy.types.Context) -> Sending:
+    """All selected strips, with the scene's prompts and settings; `Trouble` where one of them cannot be edited."""
+    document, scene = documents.current(), compat.sequencer_scene(context)
+    chosen = (
+        [strip for strip in compat.all_strips(scene.sequence_editor) if strip.select] if scene.sequence_editor else []
+    )
+    if not chosen:
+        raise Trouble("No strip is selected.", "Select the strips to edit.")
+    settings = scene.fatezero.as_edit()
+    if settings.own_mask:
+        raise Trouble("A farm's job files hold no masks of your own.", "Turn the mask off, or edit the strips here.")
+    sources = [strips.choose(context, scene.name, strip.name) for strip in sorted(chosen, key=compat.left_handle)]
+    return Sending(document, sources, settings)
+
+
+class FATEZERO_OT_send_to_farm(bpy.types.Operator):
+    """Write the selected strips as job files for a render farm, beside this file; the farm edits them without Blender"""
+
+    bl_idname = "fatezero.send_to_farm"
+    bl_label = "Send to Farm"
+
+    _sending: Sending | None = None
+    _timer = None
+
+    @classmethod
+    def poll(cls, context) -> bool:
+        return compat.sequencer_scene(context) is not None
+
+    def invoke(self, context, _event) -> set[str]:
+        """Export a frame at a time, and leave Blender usable between; Escape gives up."""
+        try:
+            self._sending = begin(context)
+        except Trouble as trouble:
+            return refuse(self, trouble)
+        manager = context.window_manager
+        manager.progress_begin(0.0, 1.0)
+        self._timer = manager.event_timer_add(TICK, window=context.window)
+        manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context, event) -> set[str]:
+        """The next frame, or the end."""
+        if event.type == "ESC":
+            self._sending.discard()
+            return self._leave(context, {"CANCELLED"})
+        if event.type != "TIMER" or documents.occupied():
+            return {"PASS_THROUGH"}
+        try:
+            self._sending.step()
+        except Trouble as trouble:
+            self._sending.discard()
+            return self._leave(context, refuse(self, trouble))
+        context.window_manager.progress_update(self._sending.fraction)
+        return self._leave(context, self._told()) if self._sending.complete else {"RUNNING_MODAL"}
+
+    def execute(self, context) -> set[str]:
+        """Write all, and return when they are there: for scripts."""
+        sending = None
+        try:
+            self._sending = sending = begin(context)
+            while not sending.complete:
+                sending.step()
+        except Trouble as trouble:
+            if sending:
+                sending.discard()
+            return refuse(self, trouble)
+        return self._told()
+
+    def _told(self) -> set[str]:
+        folder = self._sending.jobs[0].parent.parent
+        self.report(
+            {"INFO"}, rpt_("{count} job files are in {folder}").format(count=len(self._sending.jobs), folder=folder)
+        )
+        return {"FINISHED"}
+
+    def _leave(self, context, result: set[str]) -> set[str]:
+        context.window_manager.event_timer_remove(self._timer)
+        context.window_manager.progress_end()
+        export.clear()
+        return result
+
+
+CLASSES = (FATEZERO_OT_send_to_farm,)

@@ -1,0 +1,39 @@
+"""Send to Farm: strips become job files beside the .blend, which the engine's command renders."""
+
+import json
+import subprocess
+
+import bpy
+import pytest
+
+from tests.blender_addon.conftest import FRAMES, ROOT
+
+
+def test_selected_strips_become_job_files_that_render(project, engine, engine_python, addon):
+    for number, name in enumerate(("one", "two: a/b"), start=1):
+        project.image_strip(name, channel=number, seed=number).select = True
+    project.save()
+    assert bpy.ops.fatezero.send_to_farm() == {"FINISHED"}
+    jobs = sorted((project.folder / addon.farm.FOLDER).glob("*/JOB.json"))
+    assert len(jobs) == 2
+    for job in jobs:
+        assert len(list((job.parent / "frames").iterdir())) == FRAMES
+    settings = json.loads(jobs[0].read_bytes())["settings"]
+    assert settings["steps"] == 3 and settings["source"] == project.scene.fatezero.source
+    command = [engine_python, "-m", "engine", "render", jobs[0], "--device", "cpu"]
+    command += ["--home", addon.folders.home_folder()]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert len(list((jobs[0].parent / "result" / "frames").iterdir())) == FRAMES
+
+
+def test_nothing_is_sent_where_something_is_wrong(project, engine, addon):
+    strip = project.image_strip("one")
+    strip.select = False
+    assert bpy.ops.fatezero.send_to_farm.poll()
+    with pytest.raises(RuntimeError, match="No strip is selected"):
+        bpy.ops.fatezero.send_to_farm()
+    strip.select, project.scene.fatezero.own_mask_mode = True, "REPLACE"
+    with pytest.raises(RuntimeError, match="no masks of your own"):
+        bpy.ops.fatezero.send_to_farm()
+    assert not (project.folder / addon.farm.FOLDER).exists()

@@ -1,0 +1,70 @@
+"""A clip in parts is the clip whole, bit for bit."""
+
+import numpy as np
+import pytest
+
+from engine.clips import ArrayClip
+from engine.editing import EditError, Editor
+from engine.fatezero.keys import key_frames
+from engine.keeping import Keep
+from engine.parts import FRAMES_AT_ONCE, LEAST, Part, can_be_parted, computed, cut
+from protocol.settings import apply_preset
+
+BLEND = dict(
+    mask_words=("ball",), blend_source=("ball",), blend_target=("ball",), blend_latents=True, keep_background=True
+)
+
+
+def settings(**changes):
+    return apply_preset("attribute", "a red ball", "a blue ball", **(dict(steps=2) | changes))
+
+
+@pytest.fixture(scope="module")
+def editor(small_checkpoint):
+    return Editor.load(str(small_checkpoint), device="cpu", precision="float32")
+
+
+def frames(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("count", [1, 15, 32, 37, 48, 100, 500])
+@pytest.mark.parametrize("most", [1, 2, 3, 8])
+@pytest.mark.parametrize("keys", [("mid",), ("first", "last")])
+def test_parts_make_up_the_clip(count, most, keys):
+    parts = cut(settings(keys=keys), count, most)
+    assert [frame for part in parts for frame in range(part.first, part.end)] == list(range(count))
+    assert 1 <= len(parts) <= most
+    anchors = {chosen[0] for chosen in key_frames(keys, count)}
+    for part in parts[:-1]:
+        frames = anchors.union(range(part.first, part.end))
+        assert computed(part, count, keys) == sorted(frames), "more than it needs"
+        assert len(frames) % FRAMES_AT_ONCE == 0 and len(frames) >= LEAST, "calls that are not full"
+    assert len(computed(parts[-1], count, keys)) % FRAMES_AT_ONCE == count % FRAMES_AT_ONCE
+
+
+@pytest.mark.parametrize("changes", [dict(keys=("mid", "-1")), dict(normalization="clip")])
+def test_what_needs_the_whole_clip_is_not_cut(changes, editor):
+    asked = settings(**changes)
+    assert not can_be_parted(asked)
+    assert cut(asked, 500, 8) == [Part(0, 500)]
+    with pytest.raises(EditError) as error:
+        editor.edit(frames(20), asked, part=Part(0, 10))
+    assert error.value.code == "needs-whole-clip"
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, BLEND, dict(BLEND, keys=("first", "last"))], ids=["plain", "blend", "two keys"]
+)
+def test_parts_are_the_whole_bit_for_bit(editor, tmp_path, changes):
+    asked, clip = settings(**changes), ArrayClip(frames(45))
+    whole = editor.edit(clip, asked)
+    parts = [*cut(asked, 45, 3), Part(3, 9)]  # the last: whatever a part is
+    assert len(parts) > 2
+    for number, part in enumerate(parts):
+        keep = Keep(tmp_path / "cache", tmp_path / f"job-{number}")
+        own = editor.edit(clip, asked, keep=keep, part=part)
+        assert np.array_equal(own.frames, whole.frames[part.first : part.end]), part
+        for word, masks in own.masks.items():
+            assert np.array_equal(masks, whole.masks[word][part.first : part.end]), (part, word)
+    assert not np.array_equal(whole.frames, clip[:]), "an edit that changes nothing proves nothing"
