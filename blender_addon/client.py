@@ -303,7 +303,9 @@ class Client:
         for status in self.link.connection.events():
             if status.final:
                 self._next_status = 0.0  # ask: an event has no blobs
-            elif status.job_id in self._followed - self._done:  # one that came while `_ask` heard that it is done is old
+            elif (
+                status.job_id in self._followed - self._done
+            ):  # one that came while `_ask` heard that it is done is old
                 self.events.put(JobChanged(status))
         for seen, pictures in self.link.connection.previews():
             if seen.job_id in self._followed:
