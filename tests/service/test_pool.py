@@ -7,9 +7,12 @@ import json
 import os
 import signal
 
+import msgspec
 import pytest
 
 from engine.errors import EditError
+from engine.parts import Part
+from engine.service import divided, pipes
 from engine.service.accounts import LOCAL
 from engine.service.shares import FILE_NAME, YOURSELF, Allowed, Shares, allow
 from protocol import messages, models
@@ -52,6 +55,13 @@ def whole_result(connection, job_id, asked, frames) -> messages.JobStatus:
     return status
 
 
+def test_masks_and_edits_with_own_masks_stay_whole(settings, tmp_path):
+    edit = pipes.Work(job_id="job", settings=settings(), frames=["0" * 64] * 100, fps=24.0)
+    for changes in (dict(task="masks"), dict(own_masks=edit.frames)):
+        assert divided.split(tmp_path, msgspec.structs.replace(edit, **changes), 4) == [Part(0, 100)]
+    assert len(divided.split(tmp_path, edit, 4)) > 1
+
+
 def test_a_long_strip_in_parts_is_what_one_worker_makes(connection, pair, long_settings, clip):
     asked, frames = long_settings(), clip(LONG)
     right = whole_result(connection, "in-parts", asked, frames)
@@ -60,6 +70,7 @@ def test_a_long_strip_in_parts_is_what_one_worker_makes(connection, pair, long_s
         status = finished(client, "long")
         assert sorted(ran(pair, "long")) == [("long", "0-16"), ("long", "16-32")]
         assert status.frames == right.frames and status.masks == right.masks, "by their digests: bit for bit"
+        assert right.packs and (status.packs, status.soft_masks) == (right.packs, right.soft_masks)
         assert [note for note in status.notes if "2 parts" in note]
         assert not list((pair.home / "jobs" / LOCAL).glob("*")), "nothing is left over"
         assert "2 workers" in client.hello().device
