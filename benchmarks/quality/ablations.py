@@ -25,14 +25,10 @@ from .runs import Job, run
 FIRST = 1000  # number of the first pair: far from the benchmark's own
 
 
-def blended(settings: EditSettings) -> dict:
-    """Latents blended where the words are that the target prompt no longer has, and where its new words are."""
-    gone = tuple(new_words(settings.target, settings.source))
-    return dict(
-        blend_source=gone,
-        blend_target=tuple(new_words(settings.source, settings.target)) if gone else (),
-        blend_latents=bool(gone),
-    )
+def unblended(settings: EditSettings) -> dict:
+    """The authors' own use of blend words: none but for a change of shape, and there for attention alone."""
+    words = {} if settings.cross_mode == "replace" else dict(blend_source=(), blend_target=())
+    return words | dict(blend_latents=False, blend_attention=True)
 
 
 def windows(cross: float, own: float) -> Changes:
@@ -76,7 +72,8 @@ _CHANGES = {
     "equalizer 5": equalizer(5.0),
     "threshold 0.2": always(blend_threshold=0.2),
     "threshold 0.5": always(blend_threshold=0.5),
-    "latents blended by the changed words": blended,
+    "latents not blended": unblended,
+    "latents blended in the authors' steps": always(blend_steps=Window(0.2, 0.8)),
 }
 ABLATIONS = [
     *(Strategy(name, changes) for name, changes in _CHANGES.items()),
