@@ -227,14 +227,16 @@ def stops() -> Iterator[Step]:
     yield "masks-hard"
     view.style, view.masks = "SOFT", False
 
+    scene.fatezero.steps = 50  # long enough to be looked at
     yield from only("Edit by Words", "Edits")
     with over(sequencer("SEQUENCER")):
         bpy.ops.fatezero.edit_strip("INVOKE_DEFAULT")
-    yield lambda: (session.job.preview and session.job.preview.step > 2) or session.job.final
+    yield lambda: (session.job.preview and session.job.preview.step > 9) or session.job.final
     yield SETTLE / 4
     yield "editing"
     edited = session.job
     yield done(edited)
+    scene.fatezero.steps = 20
     yield SETTLE
     yield "edited"
 
