@@ -8,7 +8,7 @@ from bpy.props import BoolProperty, StringProperty
 from .. import again, compat, jobs, reimport, strips, versions
 from ..job import Job
 from ..trouble import Trouble
-from .base import refuse
+from .base import refuse, see_through
 
 
 class OfResult:
@@ -77,10 +77,7 @@ class FATEZERO_OT_render_again(OfResult, bpy.types.Operator):
         answer, job = self._begin(context)
         if job is None:
             return answer
-        jobs.wait(job=job)
-        if job.trouble:
-            return refuse(self, job.trouble)
-        return {"FINISHED"} if job.state == "done" else {"CANCELLED"}
+        return see_through(self, job)
 
     def _begin(self, context) -> tuple[set[str], Job | None]:
         try:

@@ -23,6 +23,14 @@ def report_trouble(operator: bpy.types.Operator, trouble: Trouble) -> set[str]:
     return {"CANCELLED"}
 
 
+def see_through(operator: bpy.types.Operator, job: Job) -> set[str]:
+    """Return when the job has ended or come to rest, with what an operator returns then: for scripts."""
+    jobs.wait(job=job)
+    if job.trouble:
+        return refuse(operator, job.trouble)
+    return {"FINISHED"} if job.state == "done" else {"CANCELLED"}
+
+
 class OfJob:
     """An operator on one job: the one whose id is given, or else the newest that it can do something with."""
 

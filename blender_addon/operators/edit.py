@@ -8,7 +8,7 @@ from bpy.props import StringProperty
 from .. import again, extent, jobs, prompt_book, strips
 from ..job import Job
 from ..trouble import Trouble
-from .base import refuse
+from .base import refuse, see_through
 
 
 def begin(context: bpy.types.Context, scene: str = "", strip: str = "") -> Job:
@@ -45,10 +45,7 @@ class FATEZERO_OT_edit_strip(bpy.types.Operator):
             job = begin(context, self.scene, self.strip)
         except Trouble as trouble:
             return refuse(self, trouble)
-        jobs.wait(job=job)
-        if job.trouble:
-            return refuse(self, job.trouble)
-        return {"FINISHED"} if job.state == "done" else {"CANCELLED"}
+        return see_through(self, job)
 
 
 CLASSES = (FATEZERO_OT_edit_strip,)

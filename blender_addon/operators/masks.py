@@ -10,7 +10,7 @@ from ..mask_strip import MaskStrip
 from ..preview import handler, layers
 from ..preview import settings as preview_settings
 from ..trouble import Trouble
-from .base import refuse, report_trouble
+from .base import refuse, report_trouble, see_through
 
 INTERVAL = 0.01
 """Seconds between two frames of a mask strip that is being written."""
@@ -31,10 +31,7 @@ class FATEZERO_OT_show_masks(bpy.types.Operator):
         job, answer = self._begin(context)
         if job is None:
             return answer
-        jobs.wait(job=job)
-        if job.trouble:
-            return refuse(self, job.trouble)
-        return {"FINISHED"} if job.state == "done" else {"CANCELLED"}
+        return see_through(self, job)
 
     def _begin(self, context):
         try:
