@@ -19,10 +19,13 @@ def done(addon, project, no_engine):
         wait_until(lambda: not task.running)
         return task
 
-    before = addon.protocol.models.known(addon.folders.home_folder())
+    def remove_all() -> None:
+        for name in addon.protocol.models.known(addon.folders.home_folder())[1:]:
+            addon.protocol.models.remove(addon.folders.home_folder(), name)
+
+    remove_all()  # what other tests have left
     yield wait
-    for name in set(addon.protocol.models.known(addon.folders.home_folder())) - set(before):
-        addon.protocol.models.remove(addon.folders.home_folder(), name)
+    remove_all()
     addon.checkpoints.forget()
 
 

@@ -12,6 +12,7 @@ from tests.blender_addon.conftest import FRAMES
 
 @pytest.fixture
 def strip(addon, project, engine):
+    shutil.rmtree(addon.folders.masks_folder())  # other tests edit a strip like this one
     strip = project.image_strip()
     project.select(strip)
     project.scene.frame_current = 12
