@@ -260,7 +260,8 @@ class Jobs:
         if run and run.active:
             self._stop(run)
         else:
-            self._runs.pop((owner, job_id), None)
+            if run:  # but not one that was forgotten, and has yet to stop: its worker will say when it has
+                del self._runs[owner, job_id]
             self._left(owner, status)
         return self.status(owner, job_id)
 

@@ -46,9 +46,9 @@ def test_every_strategy_edits_every_pair_its_own_way(results):
         known = truth(pair(number), results.job.world, 2)
         clips = {name: edit.frames for name, edit in edits.items()}
         assert all(clip.shape == known.source.shape for clip in clips.values())
-        # The blend mask is part of the shape preset alone: elsewhere the edit is made once for both.
+        # A style names no place: there the edit is made once for both.
         same = edits["no blend mask"].folder == edits[METHOD].folder
-        assert same == (pair(number).kind != "object")
+        assert same == (pair(number).kind == "style")
         different = [clip.tobytes() for name, clip in clips.items() if not (same and name == "no blend mask")]
         # The squares stand still: keys of the middle frame are every frame's own.
         assert len(set(different)) >= len(different) - 1

@@ -137,6 +137,14 @@ def settle(addon) -> list[str]:
     return left
 
 
+def add_modifier(strip, name: str, kind: str):
+    """A new modifier: 5.0 and 5.1 crash where the workspace has no scene for the sequencer, as without a window."""
+    for workspace in bpy.data.workspaces:
+        if hasattr(workspace, "sequencer_scene"):
+            workspace.sequencer_scene = strip.id_data
+    return strip.modifiers.new(name, kind)
+
+
 def stop_engine(addon) -> None:
     session = addon.jobs.session
     session.stop_engine()

@@ -9,7 +9,17 @@ import bpy
 import numpy as np
 import pytest
 
-from tests.blender_addon.conftest import HEIGHT, WIDTH, move, new_file, random_frames, reach, read_image, write_png
+from tests.blender_addon.conftest import (
+    HEIGHT,
+    WIDTH,
+    add_modifier,
+    move,
+    new_file,
+    random_frames,
+    reach,
+    read_image,
+    write_png,
+)
 
 pytestmark = pytest.mark.usefixtures("engine")
 COUNT = 4
@@ -69,7 +79,7 @@ def test_a_changed_source_gives_a_new_version_in_place(addon, project, session, 
     addon.compat.set_handles(result, 11, 13)
     result.channel, result.name = 6, "my result"
     result.transform.scale_x, result.blend_alpha = 0.5, 0.7
-    result.modifiers.new("Bright", "BRIGHT_CONTRAST")
+    add_modifier(result, "Bright", "BRIGHT_CONTRAST")
     result.keyframe_insert("blend_alpha", frame=11)
     before, place, files = frames_of(result), where(addon, result), result.directory
     repaint(project)

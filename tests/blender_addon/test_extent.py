@@ -6,7 +6,7 @@ import bpy
 import numpy as np
 import pytest
 
-from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, random_frames, read_image
+from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, add_modifier, random_frames, read_image
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_where_a_strip_is_not_plain_the_whole_picture_is_taken(addon, project, e
     project.scene.render.resolution_x, project.scene.render.resolution_y = 160, 90
     strip = project.image_strip(count=1)
     assert exported(strip)[0].box is not None
-    strip.modifiers.new("m", "TONEMAP")
+    add_modifier(strip, "m", "TONEMAP")
     assert exported(strip)[0].box is None
     strip.modifiers.clear()
     strip.transform.keyframe_insert("offset_x", frame=10)

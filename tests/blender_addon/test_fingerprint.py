@@ -7,7 +7,7 @@ import os
 import bpy
 import pytest
 
-from tests.blender_addon.conftest import move
+from tests.blender_addon.conftest import add_modifier, move
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_where_it_lies_is_nothing_to_it(addon, project, look):
 
 def test_every_change_of_the_picture_counts(addon, project, look):
     strip = project.image_strip()
-    strip.modifiers.new("curves", "CURVES")
+    add_modifier(strip, "curves", "CURVES")
     seen = [look(strip)]
     (path, *_) = (project.folder / "media" / "clip").iterdir()
     for change in (
@@ -70,7 +70,7 @@ def test_what_cannot_be_told_has_none(addon, project, look):
         scene_strip = project.strips.new_scene(name="scene", scene=other, channel=3, frame_start=10)
         assert look(scene_strip) == ""
         masked = project.image_strip()
-        masked.modifiers.new("mask", "MASK")
+        add_modifier(masked, "mask", "MASK")
         assert look(masked) == ""
     finally:
         bpy.data.scenes.remove(other)

@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 import pytest
 
-from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, random_frames, read_image
+from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, add_modifier, random_frames, read_image
 from tests.blender_addon.masks import array, bilinear, values, write_set
 from tests.blender_addon.test_mask_sets import result
 
@@ -84,7 +84,7 @@ def test_blenders_mask_modifier_takes_it(addon, project, strip):
     finally:
         view.style = "SOFT"
     project.scene.view_settings.view_transform = "Standard"
-    modifier = strip.modifiers.new("mask", "MASK")
+    modifier = add_modifier(strip, "mask", "MASK")
     modifier.input_mask_type, modifier.input_mask_strip = "STRIP", project.strips["clip red Mask"]
     pixels = array(addon.renders.before("Scene", 12, frozenset(), 100))
     taken = bilinear(values(1, 2), (WIDTH, HEIGHT))

@@ -57,7 +57,9 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path, small_checkpoint):
     assert "no file or folder" in engine("edit", tmp_path / "none", *PROMPTS, *out, code=1)
     assert "target prompt is empty" in engine("edit", folder, "--source", "a", *out, code=1)
     assert "not a word of the source" in engine("edit", folder, *PROMPTS, "--masks", "dog", *out, code=1)
-    assert "needs blend words" in engine("edit", folder, *PROMPTS, "--keep-background", *out, code=1)
+    assert "needs blend words" in engine(
+        "edit", folder, *PROMPTS, "--preset", "style", "--keep-background", *out, code=1
+    )
     (tmp_path / "empty").mkdir()
     assert "has no frames" in engine("edit", tmp_path / "empty", *PROMPTS, *out, code=1)
     (tmp_path / "text.mp4").write_text("not a video")
