@@ -49,7 +49,8 @@ def test_every_strategy_edits_every_pair_its_own_way(results):
         # A style names no place: there the edit is made once for both.
         same = edits["no blend mask"].folder == edits[METHOD].folder
         assert same == (pair(number).kind == "style")
-        different = [clip.tobytes() for name, clip in clips.items() if not (same and name == "no blend mask")]
+        # Masks of a random checkpoint may be everywhere, and then change nothing.
+        different = [clip.tobytes() for name, clip in clips.items() if name != "no blend mask"]
         # The squares stand still: keys of the middle frame are every frame's own.
         assert len(set(different)) >= len(different) - 1
 
