@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from .children import Child
+from .children import Errand
 from .protocol import models
 from .protocol.settings import BUILTIN_MODEL
 from .trouble import Trouble, as_is
@@ -40,11 +39,12 @@ class Offer:
     size: int
 
 
-class Task:
+class Task(Errand):
     """One command, running from the moment it is made. Read `running`, `done`, `total` and `trouble`."""
 
     def __init__(self, python: Path, home: Path, arguments: tuple):
-        self.running, self.cancelled = True, False
+        super().__init__("FateZero checkpoints")
+        self.running = True
         self.done, self.total = 0, 0
         """Bytes, of a download."""
         self.trouble: Trouble | None = None
@@ -53,26 +53,13 @@ class Task:
         """`list`, `add`, `remove` or `fetch`."""
         self._command = [python, "-m", "engine", "models", *arguments, "--json", "--home", home]
         self._listing = [python, "-m", "engine", "models", "list", "--json", "--home", home]
-        self._child: Child | None = None
         self._added = False
-        self._thread = threading.Thread(target=self._run, name="FateZero checkpoints", daemon=True)
         self._thread.start()
 
     @property
     def fraction(self) -> float:
         """How much of a download is here."""
         return self.done / self.total if self.total else 0.0
-
-    def cancel(self) -> None:
-        """End it soon; what has been fetched is kept, and gone on with the next time."""
-        self.cancelled = True
-        if self._child:
-            self._child.end()
-
-    def stop(self) -> None:
-        """The same, and wait for it: for when Blender ends."""
-        self.cancel()
-        self._thread.join(10.0)
 
     def _run(self) -> None:
         try:
@@ -96,9 +83,7 @@ class Task:
         if self.cancelled:
             return
         # The bars that libraries draw would come among the lines that are read here.
-        self._child = Child(command, os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"})
-        if self.cancelled:  # while it was being started
-            self._child.end()
+        self._start(command, os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"})
         last, failure = "", None
         for line in self._child.lines():
             try:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 
@@ -49,3 +50,35 @@ class Child:
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class Errand:
+    """Work in a thread of its own, by one process after another; what these have fetched is kept for the next try."""
+
+    def __init__(self, name: str):
+        """Not begun yet; `name` is the thread's."""
+        self.cancelled = False
+        self._child: Child | None = None
+        """The process that runs."""
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def cancel(self) -> None:
+        """End it, and all processes that it has started, soon."""
+        self.cancelled = True
+        if self._child:
+            self._child.end()
+
+    def stop(self) -> None:
+        """The same, and wait for it: for when Blender ends."""
+        self.cancel()
+        self._thread.join(10.0)
+
+    def _start(self, command: list, environment: dict[str, str]) -> None:
+        """Have `_child` be a new process; `OSError` where it cannot be started."""
+        self._child = Child(command, environment)
+        if self.cancelled:  # while it was being started
+            self._child.end()
+
+    def _run(self) -> None:
+        """The work itself, in the thread; for each kind of errand its own."""
+        raise NotImplementedError

@@ -7,13 +7,12 @@ import platform
 import re
 import shutil
 import sys
-import threading
 from pathlib import Path
 
 import msgspec
 
 from . import installed, pythons
-from .children import Child
+from .children import Errand
 from .engine_process import venv_python
 from .protocol.endpoint import process_runs
 from .trouble import Trouble
@@ -41,7 +40,7 @@ _STAGES = {
 }
 
 
-class Installer:
+class Installer(Errand):
     """One installation, running from the moment it is made. Read `running`, `told`, `fraction` and `trouble`.
 
     What has been downloaded stays until it has succeeded: after a failure, or `cancel`, the next one goes on with it.
@@ -49,27 +48,15 @@ class Installer:
 
     def __init__(self, extension: Path, target: Path, device: str, python: Path | None = None):
         """Install the engine that the folder `extension` carries, and what its requirements pin, into `target`."""
-        self.running, self.fraction, self.cancelled = True, 0.0, False
+        super().__init__("FateZero installer")
+        self.running, self.fraction = True, 0.0
         self.stage, self.file = _STAGES["python"], ""
         """What goes on, in words; they may hold `{file}`."""
         self.trouble: Trouble | None = None
         self.log = log_of(target)
         self._extension, self._target, self._device, self._named = extension, target, device, python
-        self._child: Child | None = None
         self._fetched, self._fetching = 0.0, 0.0
-        self._thread = threading.Thread(target=self._run, name="FateZero installer", daemon=True)
         self._thread.start()
-
-    def cancel(self) -> None:
-        """End it, and all processes that it has started, soon; its downloads stay for the next try."""
-        self.cancelled = True
-        if self._child:
-            self._child.end()
-
-    def stop(self) -> None:
-        """The same, and wait for it: for when Blender ends."""
-        self.cancel()
-        self._thread.join(10.0)
 
     def _run(self) -> None:
         try:
@@ -167,9 +154,7 @@ class Installer:
         begin, lines = self.fraction, 0
         # Blender's own settings for Python must not reach the engine's.
         environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
-        self._child = Child(command, environment)
-        if self.cancelled:  # while it was being started
-            self._child.end()
+        self._start(command, environment)
         with open(self.log, "a", encoding="utf-8") as log:
             for line in self._child.lines():
                 if self._note_progress(line):
