@@ -128,3 +128,10 @@ def _draw_remote(layout, preferences, width: float) -> None:
             version=welcome.engine, device=welcome.device, models=", ".join(welcome.models)
         )
         draw_text(layout.box().column(), [text], width, icon="CHECKMARK", translate=False)
+
+
+def register() -> None:
+    """Have an entry for what is set here: `blender --addons` enables an add-on without one."""
+    addons = bpy.context.preferences.addons
+    if __package__ not in addons:
+        addons.new().module = __package__

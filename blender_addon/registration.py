@@ -42,6 +42,7 @@ CLASSES = (
 def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
+    preferences.register()
     properties.register()
     preview.register()
     panels.masks.register()

@@ -59,6 +59,18 @@ def test_disabling_leaves_nothing(addon, project):
         assert traces()["types"] == enabled["types"]
 
 
+def test_enabled_by_a_command_line_it_has_preferences_too(addon, project):
+    """`blender --addons` enables an add-on without an entry in the preferences."""
+    addon_utils.disable(MODULE, default_set=True)
+    try:
+        assert MODULE not in bpy.context.preferences.addons
+        addon_utils.enable(MODULE)
+        assert bpy.context.preferences.addons[MODULE].preferences.engine == "LOCAL"
+    finally:
+        addon_utils.enable(MODULE, default_set=True)
+    assert [entry.module for entry in bpy.context.preferences.addons].count(MODULE) == 1
+
+
 def test_disabling_ends_the_engine_and_keeps_the_job(addon, project, engine):
     strip = project.image_strip(count=2)
     project.select(strip)
