@@ -202,7 +202,7 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else round(float(value), 4)
+    return None if value is None or not np.isfinite(value) else round(float(value), 4)
 
 
 def percent(value: float | None) -> str:
