@@ -12,6 +12,7 @@ from .places import Local, Remote
 from .protocol import models
 from .protocol.settings import (
     BUILTIN_MODEL,
+    DEFAULT_GUIDANCE,
     MAX_STEPS,
     EditSettings,
     Preset,
@@ -29,7 +30,15 @@ _FIRST = Preset.of("attribute", BUILTIN_MODEL)
 def _take_preset(settings: FATEZERO_PG_settings, _context) -> None:
     """Set what the preset sets for the chosen model; the rest stays as the user has it."""
     values = settings.preset_values()
-    for name in ("guidance", "cross_end", "self_end", "new_word_strength"):
+    for name in (
+        "guidance",
+        "cross_end",
+        "self_end",
+        "new_word_strength",
+        "mask",
+        "blend_threshold",
+        "keep_background",
+    ):
         setattr(settings, name, values[name])
 
 
@@ -128,20 +137,30 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         "Empty: those that the preset takes",
         options=set(),
     )
+    mask: EnumProperty(
+        name="Mask",
+        description="How a word's place in the picture is found: for the blend words, and for Show Masks",
+        items=[
+            ("paper", "As in the Paper", "Places of the model's own coarse grid, and their neighbours"),
+            ("refined", "Refined", "The mean over all steps, with edges drawn by those of the picture"),
+        ],
+        default=_FIRST.values["mask"],
+        options=set(),
+    )
     blend_threshold: FloatProperty(
         name="Threshold",
         description="How sure a place must be to belong to the blend words; lower takes more of the picture",
         min=0.0,
         max=1.0,
         subtype="FACTOR",
-        default=_DEFAULTS.blend_threshold,
+        default=_FIRST.values["blend_threshold"],
         options=set(),
     )
     keep_background: BoolProperty(
         name="Keep Background",
         description="Take the source's own pixels, at full resolution and with soft edges, wherever the picture is far "
         "from the blend words: what shall not change stays exactly as it was. Needs blend words",
-        default=_DEFAULTS.keep_background,
+        default=_FIRST.values["keep_background"],
         options=set(),
     )
     model: EnumProperty(
@@ -179,8 +198,9 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "new_word_strength": preset.weight,
             "blend_source": "",
             "blend_target": "",
-            "blend_threshold": _DEFAULTS.blend_threshold,
-            "keep_background": _DEFAULTS.keep_background,
+            "mask": preset.values["mask"],
+            "blend_threshold": preset.values["blend_threshold"],
+            "keep_background": preset.values["keep_background"],
         }
 
     def changed_settings(self) -> set[str]:
@@ -196,7 +216,9 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         """The settings of an edit that changes nothing, with the user's model and steps; `Trouble` as `as_edit`."""
         source = self.source.strip()
         try:
-            return apply_preset("reconstruct", source, source, steps=self.steps, model=self._model())
+            # With the guidance of edits: without any, every clip comes back well, whatever the words say.
+            how = dict(steps=self.steps, guidance=DEFAULT_GUIDANCE, model=self._model())
+            return apply_preset("reconstruct", source, source, **how)
         except SettingsError as error:
             raise as_is(str(error)) from error
 
@@ -211,10 +233,12 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "guidance": round(self.guidance, 4),
             "cross_window": Window(0.0, round(self.cross_end, 4)),
             "self_window": Window(0.0, round(self.self_end, 4)),
+            "mask": self.mask,
             "blend_threshold": round(self.blend_threshold, 4),
-            "keep_background": self.keep_background,
             "model": self._model(),
         }
+        if self.keep_background != self.preset_values()["keep_background"]:
+            changes["keep_background"] = self.keep_background  # the preset's own it may not have: without blend words
         if self.own_mask_mode != "NONE":
             changes["own_mask"] = self.own_mask_mode.lower()
         if self.preset != "reconstruct":
@@ -238,7 +262,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         self.steps, self.guidance = edit.steps, edit.guidance
         self.cross_end, self.self_end = edit.cross_window.end, edit.self_window.end
         self.new_word_strength = next(iter(edit.word_weights.values()), 1.0)
-        self.blend_threshold = edit.blend_threshold
+        self.mask, self.blend_threshold = edit.mask, edit.blend_threshold
         for name, taken in zip(("blend_source", "blend_target"), self.preset_words()):
             words = getattr(edit, name)
             setattr(self, name, "" if list(words) == taken else " ".join(words))

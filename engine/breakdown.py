@@ -20,7 +20,7 @@ from protocol.settings import EditSettings
 
 from . import autoencoder, edit_run, keeping
 from .editing import Editor, Keep
-from .fatezero import background, masks, method
+from .fatezero import background, blending, masks, method, refined
 from .fatezero.attention import Call, CrossAttention, SelfAttention, Text
 from .fatezero.unet import FateZeroUNet
 from .geometry import Geometry
@@ -48,8 +48,8 @@ JOB = (
     Part("UNet: inversion", (FateZeroUNet.__call__,), method.invert),
     Part("UNet: source row of the edit", (FateZeroUNet.leave,)),
     Part("UNet: empty and target row", (FateZeroUNet.__call__,), method._StepEdit.run),
-    Part("source's pixels laid over", (background.edited_share, background.lay_over)),
-    Part("masks", (masks.blend_mask,), method.changing_masks),
+    Part("source's pixels laid over", (background.edited_share, background.refined_share, background.lay_over)),
+    Part("masks", (masks.blend_mask, refined.place_mask), blending.changing_masks),
     Part("cache and journal of steps", (keeping.write, keeping.read, edit_run.EditRun._inversion_key)),
 )
 """They do not overlap."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,11 +16,12 @@ from protocol.settings import EditSettings
 
 from .clips import Clip, PartOfClip
 from .errors import EditError
-from .fatezero.background import edited_share, lay_over
+from .fatezero.background import edited_share, lay_over, refined_share
+from .fatezero.blending import changing_masks
 from .fatezero.frames import TemporalSettings
 from .fatezero.keys import fixed_frames
 from .fatezero.masks import combined
-from .fatezero.method import EditPlan, Inversion, changing_masks, edit, invert
+from .fatezero.method import EditPlan, Inversion, edit, invert
 from .fatezero.schedule import Schedule
 from .fatezero.sources import KeptSources
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
@@ -32,7 +33,7 @@ from .plans import notes_on, notes_on_profile, temporal_settings
 from .previews import Preview, Previewer
 from .progress import ReportProgress, Ticker
 from .reconstruction import Reconstruction
-from .soft_masks import of_words, small
+from .soft_masks import WordMasks, small
 
 if TYPE_CHECKING:
     from .editing import Editor
@@ -72,6 +73,9 @@ class EditRun:
         self._ticker = Ticker(report, self._costs())
         self._geometry = editor.geometry(clip)
         self._factor, self._own_masks = editor.checkpoint.factor, own_masks
+        self._words = WordMasks(
+            plan.source, editor.grid(self._geometry), self._geometry, self._factor, settings.mask == "refined"
+        )
         self._previewer = Previewer(clip, self._geometry, preview) if preview else None
         # What it says is of the whole clip, which a part does not see.
         tells = not part and plan.source.tokens == plan.target.tokens
@@ -163,7 +167,7 @@ class EditRun:
                 self._inversion.level()
 
     def _encode(self, part: slice) -> Tensor:
-        return self._editor.encode(self._geometry.to_model(self._clip[part][..., :3]), self._band).cpu()
+        return self._editor.encode(self._pictures(part), self._band).cpu()
 
     def _invert_on(self) -> bool:
         def told(share: float = 0.0) -> None:
@@ -204,23 +208,33 @@ class EditRun:
     def _mean_maps(self) -> Tensor:
         """(F, pixels, tokens): the source's averaged cross-attention, mean over all steps."""
         self._invert()
-        return sum(self._inversion.maps[step] for step in range(self._steps)) / self._steps
+        return self._inversion.mean_maps()
 
     def _decode(self, maps: Tensor | None) -> None:
-        share = self._edited_share(maps) if self._settings.keep_background else None
-        words, source = self._settings.mask_words, self._plan.source
-        for part, frames in self._autoencoded("decode", self._decode_part):
+        settings = self._settings
+        share = self._edited_share(maps) if settings.keep_background and not self._in_pictures else None
+        for part, (frames, edited) in self._autoencoded("decode", self._decode_part):
+            source = self._pictures(part) if settings.mask_words or self._in_pictures else None
             masks = {}
-            if words:
-                masks |= self._editor.word_masks(words, source, maps[part], self._state.latents, self._geometry)
-                masks |= self._soft_masks(words, maps[part])
-            masks |= self._blend_mask(part, share)
-            if share is not None:
-                taken = self._with_own(self._geometry.to_masks(share[part]), part)
-                frames = lay_over(self._clip[part][..., :3], frames, taken)
+            if settings.mask_words:
+                for made in self._words.of_words(settings.mask_words, maps[part], source):
+                    masks |= made
+            taken = None if share is None else share[part]
+            if self._in_pictures:
+                taken = self._refined_share(maps[part], source, part, edited)
+            masks |= self._blend_mask(part, taken)
+            if taken is not None:
+                levels = self._with_own(self._geometry.to_masks(taken), part)
+                frames = lay_over(self._clip[part][..., :3], frames, levels)
             if self._clip.shape[-1] == 4:
                 frames = np.concatenate([frames, self._clip[part][..., 3:]], axis=-1)
             self._write(part.start, frames, masks)
+
+    @property
+    def _in_pictures(self) -> bool:
+        """Whether what is kept of the source is found in the pictures, some frames at a time."""
+        settings = self._settings
+        return settings.keep_background and bool(settings.blend_source) and self._words.refined
 
     def _edited_share(self, maps: Tensor) -> Tensor:
         """(F, rows, columns) in 0 to 1, on the grid of the masks: how much of the edit each place of the result takes,
@@ -231,10 +245,19 @@ class EditRun:
         sizes, level = unet.sizes(self._state.latents), unet.profile.mask_level
         return edited_share(changing_masks(unet, self._plan, maps, self._state.target_maps, sizes, level))
 
-    def _soft_masks(self, words: Iterable[str], maps: Tensor) -> dict[SoftMask, np.ndarray]:
-        """Soft masks (n, h, w) uint8 of the words from the source's mean maps (n, pixels, tokens) of some frames."""
-        grid = self._editor.grid(self._geometry)
-        return of_words(words, self._plan.source, maps, grid, self._geometry, self._factor)
+    def _refined_share(self, maps: Tensor, source: Tensor, part: slice, edited: Tensor) -> Tensor:
+        """As `_edited_share`, of some frames and in the size of their pictures, source and edit, which draw the edges."""
+        plan, blend = self._plan, self._plan.blend
+        places = [(plan.source.positions(blend.source_words), maps, source)]
+        if blend.target_words:
+            places.append((plan.target.positions(blend.target_words), self._state.target_maps[part], edited))
+        return refined_share(
+            [self._words.soft(*place) > blend.threshold for place in places], max(1, self._factor // 2)
+        )
+
+    def _pictures(self, part: slice) -> Tensor:
+        """The source's frames for the model, (n, 3, H, W) in -1 to 1."""
+        return self._geometry.to_model(self._clip[part][..., :3])
 
     def _with_own(self, share: np.ndarray, part: slice) -> np.ndarray:
         """A share (n, H, W) uint8 in the frames' size as the user's own mask changes it, with that one's fine edges."""
@@ -247,7 +270,7 @@ class EditRun:
         """How much of the edit each place has taken: of pixels where the background is kept, else of the masked steps."""
         masked_steps = self._plan.masked_steps(self._steps)
         if share is not None:
-            soft = share[part][:, None]
+            soft = share[:, None]
         elif masked_steps:
             soft = self._state.masked[part] / masked_steps
         else:
@@ -258,11 +281,12 @@ class EditRun:
             levels = combined(torch.from_numpy(levels), torch.from_numpy(own), self._settings.own_mask).numpy()
         return {SoftMask(word=" ".join(self._settings.blend_source), kind="blend"): levels}
 
-    def _decode_part(self, part: slice) -> np.ndarray:
+    def _decode_part(self, part: slice) -> tuple[np.ndarray, Tensor]:
+        """The edit's frames, and as the model made them."""
         pictures = self._editor.decode(self._state.latents[part], self._band)
         if self._reconstruction:
-            self._reconstruction.compare(self._geometry.to_model(self._clip[part][..., :3]), pictures)
-        return self._geometry.to_frames(pictures)
+            self._reconstruction.compare(self._pictures(part), pictures)
+        return self._geometry.to_frames(pictures), pictures
 
     def _autoencoded(self, stage: str, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
         """What `work` makes of each few frames in their order; of fewer, and of bands, once memory has run out."""

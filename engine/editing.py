@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from traceback import clear_frames
@@ -20,7 +20,6 @@ from .clips import ArrayClip, Clip
 from .devices import choose_device, choose_dtype, free_memory, held_memory, release_memory, use_real_cores
 from .edit_run import EditRun, Write
 from .errors import EditError
-from .fatezero.masks import soft_mask
 from .fatezero.profile import level_sizes
 from .fatezero.prompts import Prompt
 from .fatezero.schedule import Schedule
@@ -208,16 +207,6 @@ class Editor:
         while len(known) > EMBEDDINGS_KEPT:
             known.popitem(last=False)
         return known[prompt.tokens]
-
-    def word_masks(
-        self, words: Iterable[str], source: Prompt, maps: Tensor, latents: Tensor, geometry: Geometry
-    ) -> dict[str, np.ndarray]:
-        """For each word (F, H, W) uint8: where the source's cross-attention sees it; 255 is each frame's strongest place.
-
-        `maps`: (F, pixels, tokens), the mean over all steps, of frames whose latents have the size of `latents`.
-        """
-        grid = self.unet.sizes(latents)[self.unet.profile.mask_level]
-        return {word: geometry.to_masks(soft_mask(maps, source.positions([word]), grid, grid)[:, 0]) for word in words}
 
 
 class _Collected:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from protocol.settings import EditSettings
 
 from .errors import EditError
+from .fatezero.blending import Blend
 from .fatezero.frames import TemporalSettings
-from .fatezero.method import Blend, EditPlan
+from .fatezero.method import EditPlan
 from .fatezero.profile import Profile
 from .fatezero.prompts import Prompt, can_replace
 
@@ -23,6 +24,7 @@ def edit_plan(settings: EditSettings, source: Prompt, target: Prompt) -> EditPla
             latents=settings.blend_latents,
             latent_window=_pair(settings.blend_steps),
             background=settings.keep_background,
+            refined=settings.mask == "refined",
         )
     return EditPlan(
         source=source,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from torch import Tensor
 
 from protocol.messages import SoftMask
 
@@ -32,5 +31,6 @@ class SurveyRun(EditRun):
         maps, source = self._whatever_is_lost(self._mean_maps), self._plan.source
         words = dict.fromkeys(word for word, span in zip(source.words, source.spans) if span)
         for start in range(0, self._frames, FRAMES_AT_ONCE):
-            part: Tensor = maps[start : start + FRAMES_AT_ONCE]
-            self._write_masks(start, self._soft_masks(words, part))
+            part = slice(start, min(start + FRAMES_AT_ONCE, self._frames))
+            _, soft = self._words.of_words(words, maps[part], self._pictures(part))
+            self._write_masks(start, soft)

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import EditError
+from .fatezero.blending import Blend, attention_mask
 from .fatezero.frames import TemporalSettings
-from .fatezero.method import Blend, EditPlan, Inversion, attention_mask, edit, invert
+from .fatezero.method import EditPlan, Inversion, edit, invert
 from .fatezero.schedule import Schedule
 from .fatezero.unet import FateZeroUNet
 from .models.checkpoint import load

@@ -48,6 +48,9 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Words of the target prompt for the same place; used by latent blending and by `keep_background`."""
     blend_threshold: float = 0.3
     """How sure a place must be to belong to the blend words, 0 to 1; lower takes more of the picture."""
+    mask: str = "paper"
+    """How a word's place is found: `paper`, or `refined`: the mean over all steps, with the picture's own edges. It decides
+    what blend words and mask words mean, and what the masks of a survey are."""
     blend_attention: bool = True
     """Let self-attention leave the source's structure in the blend words' place: what a change of shape needs."""
     blend_latents: bool = False
@@ -72,6 +75,7 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`float32`, `float16`, `bfloat16`, or `auto`: what is fast and safe on the device."""
 
 
+MASKS = ("paper", "refined")
 OWN_MASKS = ("replace", "limit", "add", "subtract")
 """What a user's own mask may do."""
 
@@ -91,15 +95,21 @@ PRESETS: dict[str, dict] = {
 PRESET_WEIGHT = {"style": 10.0, "attribute": 5.0}
 """Equalizer weight that a preset gives to the words that are new in the target prompt; 1 where it is absent."""
 
+_PLACES = dict(mask="refined", blend_threshold=0.4)
+_LOCAL = dict(blend_latents=True, blend_steps=Window(0.0, 1.0), keep_background=True)
 BUILTIN_PRESETS: dict[str, dict] = {
-    "attribute": dict(
-        guidance=4.0, cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8),
-        blend_attention=False, blend_latents=True, blend_steps=Window(0.0, 1.0),
-    ),
-    "shape": dict(blend_latents=True, blend_steps=Window(0.0, 1.0)),
-}  # fmt: skip
+    "style": _PLACES,
+    "attribute": _PLACES
+    | _LOCAL
+    | dict(guidance=4.0, cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8), blend_attention=False),
+    "shape": _PLACES | _LOCAL | dict(cross_window=Window(0.0, 0.0)),
+    "reconstruct": _PLACES | dict(guidance=1.0),
+}
 """What the small model takes instead, and why: `docs/quality.md`. Its words name places well, so that latents are blended."""
 BUILTIN_WEIGHT = {"attribute": 1.0}
+
+
+_USUAL = dict(guidance=DEFAULT_GUIDANCE, mask="paper", blend_threshold=0.3, keep_background=False)
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,7 @@ class Preset:
         """The preset called `name`; `SettingsError` where there is none."""
         if name not in PRESETS:
             raise SettingsError(f"There is no preset called '{name}'; choose one of {', '.join(PRESETS)}.")
-        values = {"guidance": DEFAULT_GUIDANCE} | PRESETS[name]
+        values = _USUAL | PRESETS[name]
         weight = PRESET_WEIGHT.get(name, 1.0)
         if model == BUILTIN_MODEL:
             return cls(values | BUILTIN_PRESETS.get(name, {}), BUILTIN_WEIGHT.get(name, weight))
@@ -150,14 +160,21 @@ def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettin
         values["blend_source"], values["blend_target"] = tuple(gone), tuple(added)
     else:
         values.pop("blend_latents", None)  # nothing names a place
-    settings = EditSettings(source=source, target=target, preset=preset, **(values | changes))
+    values |= changes
+    if "keep_background" not in changes and not values.get("blend_source"):
+        values["keep_background"] = False  # of the preset's own: nothing names a place
+    settings = EditSettings(source=source, target=target, preset=preset, **values)
     check(settings)
     return settings
 
 
+_FOR_MASKS = ("steps", "keys", "normalization", "mask", "model", "precision")
+
+
 def for_masks(settings: EditSettings) -> EditSettings:
-    """What of these settings counts where only masks are wanted: all that decides the inversion."""
-    same = {name: getattr(settings, name) for name in ("steps", "keys", "normalization", "model", "precision")}
+    """What of these settings counts where only masks are wanted: all that decides the inversion,
+    and how masks are made of it."""
+    same = {name: getattr(settings, name) for name in _FOR_MASKS}
     return EditSettings(source=settings.source, target=settings.source, preset="reconstruct", **same)
 
 
@@ -169,6 +186,7 @@ def check(settings: EditSettings) -> None:
     _in_range("steps", settings.steps, 1, MAX_STEPS)
     _in_range("guidance", settings.guidance, 0.0, 50.0)
     _in_range("blend_threshold", settings.blend_threshold, 0.0, 1.0)
+    _one_of("mask", settings.mask, MASKS)
     _one_of("own_mask", settings.own_mask, ("", *OWN_MASKS))
     _one_of("cross_mode", settings.cross_mode, ("refine", "replace"))
     _one_of("normalization", settings.normalization, ("frame", "clip"))

@@ -28,7 +28,7 @@ FIRST = 1000  # number of the first pair: far from the benchmark's own
 def unblended(settings: EditSettings) -> dict:
     """The authors' own use of blend words: none but for a change of shape, and there for attention alone."""
     words = {} if settings.cross_mode == "replace" else dict(blend_source=(), blend_target=())
-    return words | dict(blend_latents=False, blend_attention=True)
+    return words | dict(blend_latents=False, blend_attention=True, keep_background=False)
 
 
 def windows(cross: float, own: float) -> Changes:
@@ -72,6 +72,10 @@ _CHANGES = {
     "equalizer 5": equalizer(5.0),
     "threshold 0.2": always(blend_threshold=0.2),
     "threshold 0.5": always(blend_threshold=0.5),
+    "cross 0, self 0.5": windows(0.0, 0.5),
+    "cross 0.2, self 0.2": windows(0.2, 0.2),
+    "the paper's mask": always(mask="paper", blend_threshold=0.3),
+    "background not kept": always(keep_background=False),
     "latents not blended": unblended,
     "latents blended in the authors' steps": always(blend_steps=Window(0.2, 0.8)),
 }

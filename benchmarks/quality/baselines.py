@@ -9,10 +9,11 @@ from functools import partial
 import msgspec
 import numpy as np
 import torch
+from PIL import Image
 
 from engine.editing import Editor
 from engine.fatezero.method import Inversion
-from protocol.settings import EditSettings, Window, apply_preset
+from protocol.settings import BUILTIN_MODEL, EditSettings, Window, apply_preset
 
 from .inside import Inside
 from .pairs import Pair
@@ -54,19 +55,25 @@ class Strategy:
     changes: Changes = _as_it_is
     run: Callable[[Inside], np.ndarray] | None = None
 
-    def settings(self, pair: Pair, steps: int) -> EditSettings:
-        """Of this strategy for a pair."""
+    def settings(self, pair: Pair, steps: int, model: str = BUILTIN_MODEL) -> EditSettings:
+        """Of this strategy for a pair, on top of the model's presets."""
         source, target = pair.prompts
         words = (pair.word,) if pair.word and self.name == METHOD else ()
-        settings = apply_preset(PRESETS[pair.kind], source, target, steps=steps, mask_words=words)
+        settings = apply_preset(PRESETS[pair.kind], source, target, steps=steps, model=model, mask_words=words)
         return msgspec.structs.replace(settings, **self.changes(settings))
 
     def edit(self, editor: Editor, frames: np.ndarray, settings: EditSettings) -> tuple[np.ndarray, np.ndarray | None]:
-        """The edited clip, and the preview's mask (F, H, W) uint8 where the settings ask for one."""
+        """The edited clip, and the mask (F, H, W) uint8 that the preview shows where the settings ask for a word's."""
         if self.run:
             return self.run(Inside(editor, frames, settings)), None
         result = editor.edit(frames, settings)
-        return result.frames, next(iter(result.masks.values()), None)
+        shown = [mask for which, mask in result.soft_masks.items() if which.kind == "word"]
+        return result.frames, _enlarged(shown[0], (frames.shape[2], frames.shape[1])) if shown else None
+
+
+def _enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A soft mask (F, h, w) uint8 as the preview draws it over frames of `size` (width, height): interpolated."""
+    return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)) for frame in mask])
 
 
 def sdedit(strength: float, inside: Inside) -> np.ndarray:
@@ -91,7 +98,7 @@ def reconstruction_attention(inside: Inside) -> np.ndarray:
     return inside.frames(inside.edit(taken, inside.plan)[-1])
 
 
-_NO_BLEND = dict(blend_source=(), blend_target=(), blend_latents=False)
+_NO_BLEND = dict(blend_source=(), blend_target=(), blend_latents=False, keep_background=False)
 BASELINES = (
     *(Strategy(f"SDEdit {strength}", run=partial(sdedit, strength)) for strength in (0.4, 0.6, 0.8)),
     Strategy(

@@ -11,12 +11,15 @@ from ..metrics import iou, psnr, ssim, warp_error
 from ..world.motion import true_motion
 from .pairs import KINDS, Truth
 
-MASK_LEVEL = round(0.3 * 255)  # the preview's mask counts where it is above the method's usual threshold
 Figures = dict[str, float | bool | None]
 
 
-def figures(truth: Truth, edited: np.ndarray, mask: np.ndarray | None, coded: dict[str, np.ndarray]) -> Figures:
+def figures(
+    truth: Truth, edited: np.ndarray, mask: np.ndarray | None, coded: dict[str, np.ndarray], threshold: float
+) -> Figures:
     """Of an edited clip (F, H, W, 3) uint8. ``coded``: source and target through the autoencoder and back.
+
+    ``mask`` (F, H, W) uint8: of the pair's word, which counts where it is above ``threshold`` of 255, as the preview shows it.
 
     PSNR in dB, warp errors in 8-bit levels; None where there is nothing to measure: no word, no background.
     """
@@ -35,7 +38,7 @@ def figures(truth: Truth, edited: np.ndarray, mask: np.ndarray | None, coded: di
         "truth_ceiling": psnr(coded["target"], truth.target),
         "background_psnr": psnr(edited, truth.source, outside) if outside.any() else None,
         "ceiling_psnr": psnr(coded["source"], truth.source, outside) if outside.any() else None,
-        "mask_iou": iou(mask > MASK_LEVEL, truth.named) if mask is not None and truth.named is not None else None,
+        "mask_iou": iou(mask > 255 * threshold, truth.named) if mask is not None and truth.named is not None else None,
         "warp": warp_error(edited, motion, seen),
         "source_warp": warp_error(truth.source, motion, seen),
     }

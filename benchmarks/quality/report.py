@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .bars import SUCCESS, Bar, bars
 from .baselines import METHOD
 from .figures import by_kind, summary
 from .pairs import KINDS, pair, truth
 from .pictures import sheet
 from .runs import Job, Kept
 
-KIND_KEYS = ("success", "truth_psnr", "background_psnr", "ceiling_psnr", "mask_iou", "warp_ratio")
-BARS = {"attribute": 0.90, "background": 0.85, "style": 0.85, "object": 0.70, "one_of_two": 0.80}
-"""Least success of each kind, from the benchmark's definition."""
+KIND_KEYS = ("success", "truth_psnr", "background_psnr", "ceiling_psnr", "mask_iou", "mask_ratio", "warp_ratio")
 
 
 _NOTE = """Success: over the edited region the edit is nearer (PSNR) to the right clip than to the source and to every other
@@ -51,6 +50,10 @@ class Results:
         means = summary(rows)
         return {"psnr": means["reconstruction_psnr"], "ceiling_psnr": means["reconstruction_ceiling"]}
 
+    @property
+    def bars(self) -> list[Bar]:
+        return bars(self.kinds(METHOD), self.reconstruction)
+
 
 def as_json(results: Results) -> dict:
     """What ``quality.json`` holds; PSNR in dB, success as a fraction."""
@@ -65,6 +68,9 @@ def as_json(results: Results) -> dict:
         "count": len(results.of(METHOD)),
         "kinds": kinds(METHOD),
         "reconstruction": {name: _rounded(value) for name, value in results.reconstruction.items()},
+        "bars": {
+            bar.name: {"bar": bar.bound, "measured": _rounded(bar.measured), "met": bar.met} for bar in results.bars
+        },
         "baselines": {name: kinds(name) for name in results.strategies if name != METHOD},
     }
 
@@ -100,7 +106,7 @@ def _page(results: Results, sheets: dict[str, str]) -> str:
                     kind,
                     str(values["count"]),
                     percent(values["success"]),
-                    percent(BARS.get(kind)),
+                    percent(SUCCESS.get(kind)),
                     decibels(values["truth_psnr"]),
                     decibels(values["truth_ceiling"]),
                     ratio(values["truth_ssim"]),
@@ -115,12 +121,25 @@ def _page(results: Results, sheets: dict[str, str]) -> str:
         ),
         again,
         _NOTE,
+        "## Bars",
+        _bar_table(results.bars),
     ]
     if len(results.strategies) > 1:
         parts += ["## Against the engine with parts off", _baseline_table(results)]
         parts.append("Success in %, background in dB; each baseline over the same pairs.")
     parts += [f"## {title}\n\n![{title}]({name})" for title, name in sheets.items()]
     return "\n\n".join(parts) + "\n"
+
+
+def _bar_table(rows: list[Bar]) -> str:
+    missed = [bar for bar in rows if not bar.met]
+    told = f"{len(rows) - len(missed)} of {len(rows)} bars are met."
+    bound = {True: "at most", False: "at least"}
+    lines = [
+        [bar.name, f"{bound[bar.most]} {bar.bound:g}", ratio(bar.measured), "met" if bar.met else "**missed**"]
+        for bar in rows
+    ]
+    return told + "\n\n" + table(["", "bar", "measured", ""], lines)
 
 
 def _baseline_table(results: Results) -> str:
@@ -183,7 +202,7 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else round(float(value), 4)
+    return None if value is None or not np.isfinite(value) else round(float(value), 4)
 
 
 def percent(value: float | None) -> str:

@@ -27,7 +27,7 @@ from .figures import Figures, figures
 from .inside import Inside
 from .pairs import pair, truth
 
-_VERSION = 2  # to be raised when figures are measured otherwise: edits are kept, figures made anew
+_VERSION = 3  # to be raised when figures are measured otherwise: edits are kept, figures made anew
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _edits(job: Job, number: int) -> Iterator[Kept]:
     )
     weights = _digest_once(job.model)
     for strategy in job.strategies:
-        settings = strategy.settings(its_pair, job.steps)
+        settings = strategy.settings(its_pair, job.steps, job.model)
         # The mask words change no frame.
         same = strategy.run and strategy.name, msgspec.structs.replace(settings, mask_words=())
         folder = job.state / f"{number:04d}-{_short(weights, job.frames, job.precision, its_pair, same)}"
@@ -106,20 +106,20 @@ def _edits(job: Job, number: int) -> Iterator[Kept]:
         figures_file = folder / f"figures-{_VERSION}.json"
         if not figures_file.is_file():
             with np.load(folder / "edit.npz") as stored:
-                measured = figures(known(), stored["frames"], stored.get("mask"), coded())
+                measured = figures(known(), stored["frames"], stored.get("mask"), coded(), settings.blend_threshold)
             if strategy.name == METHOD:
                 inside = Inside(editor(), known().source, settings)
                 place = known().named
                 measured["mask_ratio"] = None if place is None else inside.mask_ratio(its_pair.word, place)
                 if job.reconstruct_every and number % job.reconstruct_every == 0:
-                    measured |= _reconstruction(editor(), its_pair.prompts[0], known().source, coded(), job.steps)
+                    measured |= _reconstruction(editor(), its_pair.prompts[0], known().source, coded(), job)
             _write(figures_file, lambda file, measured=measured: file.write(json.dumps(measured).encode()))
         yield Kept(number, strategy.name, folder, json.loads(figures_file.read_text()))
 
 
-def _reconstruction(editor: Editor, prompt: str, source: np.ndarray, coded: dict, steps: int) -> Figures:
+def _reconstruction(editor: Editor, prompt: str, source: np.ndarray, coded: dict, job: Job) -> Figures:
     """PSNR (dB) of the source edited into itself, and of the autoencoder alone."""
-    settings = apply_preset("reconstruct", prompt, prompt, steps=steps)
+    settings = apply_preset("reconstruct", prompt, prompt, steps=job.steps, model=job.model)
     again = editor.edit(source, settings).frames
     return {"reconstruction_psnr": psnr(again, source), "reconstruction_ceiling": psnr(coded["source"], source)}
 

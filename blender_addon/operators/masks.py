@@ -41,7 +41,8 @@ class FATEZERO_OT_show_masks(bpy.types.Operator):
             job = jobs.session.survey(source, wanted)
         except Trouble as trouble:
             return None, refuse(self, trouble)
-        preview_settings.view().masks = True
+        view = preview_settings.view()
+        view.masks, view.threshold = True, settings.blend_threshold  # as an edit with these words would take them
         jobs.watch()
         return job, {"FINISHED"}
 

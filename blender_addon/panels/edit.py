@@ -71,6 +71,7 @@ class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
         column = layout.column(align=True)
         draw_setting(column, settings, changed, "blend_source", placeholder=" ".join(taken[0]))
         draw_setting(column, settings, changed, "blend_target", placeholder=" ".join(taken[1]))
+        draw_setting(column, settings, changed, "mask")
         draw_setting(column, settings, changed, "blend_threshold", slider=True)
         column = layout.column()
         column.active = bool(settings.blend_words("source"))

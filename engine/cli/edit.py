@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from protocol import endpoint, models
-from protocol.settings import BUILTIN_MODEL, PRESETS, EditSettings, SettingsError, Window, apply_preset
+from protocol.settings import BUILTIN_MODEL, MASKS, PRESETS, EditSettings, SettingsError, Window, apply_preset
 
 from ..clips import read_clip, write_clip
 from ..errors import EditError
@@ -130,13 +130,16 @@ def _parser() -> argparse.ArgumentParser:
         "--blend-source", nargs="+", metavar="WORD", help="words of the source prompt whose place may change shape"
     )
     fine.add_argument("--blend-target", nargs="+", metavar="WORD", help="words of the target prompt for the same place")
+    fine.add_argument(
+        "--mask", choices=MASKS, help="how a word's place is found: as in the paper, or with the picture's own edges"
+    )
     fine.add_argument("--blend-threshold", type=float, help="lower takes more of the picture, 0 to 1")
     fine.add_argument(
         "--blend-latents", action="store_true", default=None, help="keep the source's latents outside that place"
     )
     fine.add_argument(
         "--keep-background",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         default=None,
         help="take the clip's own pixels, at full resolution, far outside that place",
     )

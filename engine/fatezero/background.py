@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .refined import grown, window_mean
+
 
 def edited_share(masks: Sequence[Tensor]) -> Tensor:
     """How much of the edit each place takes, (F, rows, columns) in 0 to 1, from boolean masks (F, 1, rows, columns).
@@ -20,6 +22,15 @@ def edited_share(masks: Sequence[Tensor]) -> Tensor:
     grown = functional.max_pool3d(union, kernel_size=3, stride=1, padding=1)
     frames = functional.pad(grown[None], (0, 0, 0, 0, 1, 1), mode="replicate")
     return functional.avg_pool3d(frames, kernel_size=(3, 1, 1), stride=1)[0, 0]
+
+
+def refined_share(masks: Sequence[Tensor], reach: int) -> Tensor:
+    """As `edited_share`, from masks of single frames at the pictures' size, boolean (F, 1, H, W): (F, H, W) in 0 to 1.
+
+    All of the edit as far as `reach` pixels from their union; none at three times that.
+    """
+    union = torch.stack(list(masks)).any(0)
+    return window_mean(grown(union, 2 * reach).float(), (reach, reach))[:, 0]
 
 
 def lay_over(source: np.ndarray, edited: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -4,44 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .attention import EMPTY, SOURCE, TARGET, Call, CrossEdit, Source, Text
+from .blending import Blend, attention_mask, changing_masks
 from .frames import Between, TemporalSettings, calls, put
-from .masks import OwnMask, blend_mask
 from .prompts import Prompt, can_replace, refine_matrix, replace_matrix, token_weights, token_window
 from .schedule import Schedule, guide
 from .sources import KeptSources
 from .unet import FateZeroUNet
-
-
-@dataclass(frozen=True)
-class Blend:
-    """Where the edit may leave the source's shape (section 3.3); words are matched whole."""
-
-    source_words: tuple[str, ...]
-    target_words: tuple[str, ...] = ()
-    threshold: float = 0.3
-    attention: bool = True
-    """Blend self-attention by the mask."""
-    latents: bool = False
-    """Keep the inverted latents outside the mask."""
-    latent_window: tuple[float, float] = (0.2, 0.8)
-    """The steps in which they are kept, the authors' by default; with an end of 1 the last step is among them."""
-    background: bool = False
-    """The masks of the whole edit are wanted after it (`background`)."""
-    own: OwnMask | None = None
-    """The user's own mask. It makes blend words dispensable: the place that may change its shape (`attention`) is nowhere
-    then, and the place that may change at all (`latents`) is everywhere, before the own mask acts on them."""
-
-    @property
-    def sums_target_maps(self) -> bool:
-        """Whether the edit's own cross-attention is summed over its steps."""
-        return self.latents or (self.background and bool(self.target_words))
 
 
 @dataclass(frozen=True)
@@ -135,6 +109,10 @@ class Inversion:
         """Steps that are done."""
         return min(len(self.maps), len(self.latents) - 1)
 
+    def mean_maps(self) -> Tensor:
+        """(F, pixels, tokens): `maps`, mean over the steps that are done."""
+        return sum(self.maps[step] for step in range(self.steps)) / self.steps
+
 
 def invert(
     unet: FateZeroUNet,
@@ -223,8 +201,9 @@ def edit(
     texts = {row: Text(embedding) for row, embedding in embeddings.items()}
     rows = ((EMPTY,) if plan.guidance > 1 else ()) + (TARGET,)
     state = resume or EditStep(step=-1, latents=inversion.latents[steps])
+    mean_maps = inversion.mean_maps() if plan.blend and plan.blend.refined else None
     for step in range(state.step + 1, steps):
-        edited = _StepEdit(unet, schedule, inversion, plan, texts, state, takes[step], watched())
+        edited = _StepEdit(unet, schedule, inversion, plan, texts, state, takes[step], watched(), mean_maps)
         frames, left = len(state.latents), kept.take(step, chunk) if kept else None
         sources = calls(temporal, (SOURCE,), frames, chunk, lambda share: None)
         for number, (part, call) in enumerate(calls(temporal, rows, frames, chunk, between)):
@@ -248,6 +227,7 @@ class _StepEdit:
         before: EditStep,
         takes: tuple[bool, bool],
         watched: Collection[int],
+        mean_maps: Tensor | None,
     ):
         self.unet, self.schedule, self.plan, self.texts = unet, schedule, plan, texts
         self.before, self.takes, self.watched = before, takes, watched
@@ -256,7 +236,7 @@ class _StepEdit:
         call = schedule.steps - 1 - self.after.step
         # What the inversion's call at this timestep started from; also of the noise level that the edit comes down to.
         self.inverted = inversion.latents[call] if any(takes) or self.blends_latents else None
-        self.maps = inversion.maps[call] if plan.blend else None
+        self.maps = inversion.maps[call] if plan.blend and mean_maps is None else mean_maps
 
     def run(self, part: Tensor, call: Call, source_call: Call) -> None:
         """Take the frames `part` through the step, with `source_call` before where nothing is left of the source."""
@@ -317,63 +297,3 @@ class _StepEdit:
             at = list(places.values())
             clean = self.schedule.clean(x[at], noise[at], timestep).to(self.before.latents.device)
             self.after.clean |= dict(zip(places, clean))
-
-
-def attention_mask(
-    unet: FateZeroUNet,
-    plan: EditPlan,
-    maps: Tensor | None,
-    sizes: list[tuple[int, int]],
-    own: OwnMask | None = None,
-) -> Callable[[int], Tensor] | None:
-    """The blend mask of an edit step by level, boolean (F, pixels), made when a layer first asks; None: no blending.
-
-    `maps` (F, pixels, tokens) of the inversion's call at the step's timestep; `sizes` (height, width) of the levels;
-    `own` of the same frames.
-    """
-    blend = plan.blend
-    if not plan.blends_attention:
-        return None
-    tokens = plan.source.positions(blend.source_words)
-
-    @cache
-    def at_level(level: int) -> Tensor:
-        if tokens:
-            mask = blend_mask(maps, tokens, sizes[unet.profile.mask_level], sizes[level], blend.threshold)
-        else:
-            mask = torch.zeros(len(maps), 1, *sizes[level], dtype=torch.bool, device=maps.device)
-        return (own.over(mask) if own else mask).flatten(1)
-
-    return at_level
-
-
-def changing_masks(
-    unet: FateZeroUNet,
-    plan: EditPlan,
-    source_maps: Tensor,
-    target_maps: Tensor | None,
-    sizes: list[tuple[int, int]],
-    level: int = 0,
-    own: OwnMask | None = None,
-) -> list[Tensor]:
-    """Where the edit may leave the source, boolean (F, 1, height, width) each at `level`; their union is what counts.
-
-    The first is the source words' mask of a step, or of all; the second the target words' over all steps so far. With
-    the user's `own` mask of these frames there is one alone.
-    """
-    grid = sizes[unet.profile.mask_level]
-    masks = [
-        blend_mask(maps, tokens, grid, sizes[level], plan.blend.threshold)
-        for maps, tokens in (
-            (source_maps, plan.source.positions(plan.blend.source_words)),
-            (target_maps, plan.target.positions(plan.blend.target_words)),
-        )
-        if tokens
-    ]
-    if own is None:
-        return masks
-    if masks:
-        words = torch.stack(masks).any(0)
-    else:
-        words = torch.ones(len(source_maps), 1, *sizes[level], dtype=torch.bool, device=source_maps.device)
-    return [own.over(words)]

@@ -12,6 +12,7 @@ import torch
 from benchmarks.quality import __main__ as command
 from benchmarks.quality import blind, figures, report, runs
 from benchmarks.quality.ablations import ABLATIONS
+from benchmarks.quality.bars import bars
 from benchmarks.quality.baselines import BASELINES, METHOD, Strategy
 from benchmarks.quality.pairs import KINDS, clips_to_render, pair, truth
 from tests.benchmarks.flat_world import flat_passes
@@ -70,7 +71,7 @@ def test_a_finished_edit_is_not_made_again_and_a_lost_one_is(results):
 def test_the_json_has_the_keys_of_its_definition(results, tmp_path):
     report.write(results, tmp_path)
     written = json.loads((tmp_path / "quality.json").read_text())
-    assert set(written) == {"model", "command", "count", "kinds", "reconstruction", "baselines"}
+    assert set(written) == {"model", "command", "count", "kinds", "reconstruction", "bars", "baselines"}
     assert written["count"] == 5 and set(written["baselines"]) == {strategy.name for strategy in BASELINES}
     assert set(written["reconstruction"]) == {"psnr", "ceiling_psnr"}
     for kinds in (written["kinds"], *written["baselines"].values()):
@@ -82,20 +83,46 @@ def test_the_json_has_the_keys_of_its_definition(results, tmp_path):
     for name in ["quality-baselines.png", *(f"quality-{kind}.png" for kind in KINDS)]:
         assert f"({name})" in page and (tmp_path / name).stat().st_size > 1000
     assert all(f"| {strategy} |" in page for strategy in results.strategies)
+    assert all(f"| {bar} |" in page for bar in written["bars"]) and "bars are met" in page
 
 
 def test_a_right_answer_is_a_success_and_the_source_is_none(results):
     for number in NUMBERS:
         known = truth(pair(number), results.job.world, 2)
         coded = {"source": known.source, "target": known.target}
-        right = figures.figures(known, known.target, None, coded)
+        right = figures.figures(known, known.target, None, coded, 0.3)
         if pair(number).kind != "object":  # in the world of squares every shape is a square
             assert right["success"] and right["region_psnr"] == np.inf and right["truth_ssim"] == pytest.approx(1)
-        assert not figures.figures(known, known.source, None, coded)["success"]
+        assert not figures.figures(known, known.source, None, coded, 0.3)["success"]
         if known.other is not None:
             both = known.target.copy()
             both[known.other[0]] = known.other[2][0][known.other[0]]
-            assert not figures.figures(known, both, None, coded)["success"]
+            assert not figures.figures(known, both, None, coded, 0.3)["success"]
+
+
+def test_a_bar_is_met_or_missed_and_what_was_not_measured_has_none():
+    figures_of = {
+        "attribute": {
+            "success": 0.9,
+            "background_psnr": 30.0,
+            "ceiling_psnr": 33.5,
+            "mask_iou": 0.6,
+            "mask_ratio": 0.7,
+        },
+        "style": {"success": 0.8, "background_psnr": None, "ceiling_psnr": None, "mask_iou": None, "mask_ratio": None},
+        "all": {"success": 0.85, "warp_ratio": 1.2},
+    }
+    met = {bar.name: bar.met for bar in bars(figures_of, {"psnr": 30.0, "ceiling_psnr": 32.0})}
+    assert met == {
+        "success, attribute": True,
+        "background, attribute: dB below the autoencoder's": False,
+        "preview mask IoU, attribute": True,
+        "paper's mask, attribute: share of its grid's best": False,
+        "success, style": False,
+        "warp error to the source's": True,
+        "reconstruction: dB below the autoencoder's": False,
+    }
+    assert len(bars(figures_of, {"psnr": None, "ceiling_psnr": None})) == len(met) - 1
 
 
 def test_warp_errors_are_compared_in_sum():

@@ -98,8 +98,8 @@ def test_what_differs_from_the_preset_is_seen_and_reset(drawn, project):
     assert shown.count("Reset to Preset") == 4 and shown.count("Reset All to Preset") == 1
     assert bpy.ops.fatezero.reset_setting(setting="self_end") == {"FINISHED"}
     assert settings.changed_settings() == {"guidance", "blend_source", "keep_background"}
-    settings.preset = "attribute"  # takes its own guidance; words stay
-    assert settings.changed_settings() == {"blend_source", "keep_background"}
+    settings.preset = "attribute"  # takes its own guidance, and keeps the background; words stay
+    assert settings.changed_settings() == {"blend_source"}
     assert bpy.ops.fatezero.reset_to_preset() == {"FINISHED"}
     assert settings.changed_settings() == set() and not bpy.ops.fatezero.reset_to_preset.poll()
 

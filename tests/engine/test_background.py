@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from engine.editing import Editor
 from engine.fatezero.background import edited_share, lay_over
+from engine.fatezero.refined import grown
 from engine.geometry import Geometry
 from protocol.settings import apply_preset
 
@@ -30,7 +32,7 @@ def clip(frames=3) -> np.ndarray:
 
 
 def asked(**changes):
-    alone = dict(blend_target=(), blend_latents=False, blend_attention=True)  # the small model's preset blends more
+    alone = dict(blend_target=(), blend_latents=False, blend_attention=True, mask="paper", keep_background=False)
     changes = alone | dict(steps=2, blend_source=("cube",), blend_threshold=THRESHOLD, mask_words=("cube",)) | changes
     return apply_preset("attribute", "a red cube on grass", "a blue cube on grass", **changes)
 
@@ -71,8 +73,26 @@ def test_the_target_words_own_place_is_the_edits_too(finer):
 
 
 @pytest.mark.parametrize("words", [(), ("cube",)])
-def test_chunks_give_the_same_frames(finer, words):
-    settings = asked(keep_background=True, blend_target=words)
+def test_a_refined_mask_keeps_the_source_to_the_edge_of_what_it_shows(finer, words):
+    """Of the words alone: all of the edit inside, the source's bytes two latents on."""
+    source, settings = clip(2), asked(mask="refined", blend_target=words)
+    shown = finer.edit(source, settings).masks["cube"] / 255
+    threshold = float(np.quantile(shown, 0.98))
+    settings = replace(settings, blend_threshold=threshold)
+    plain, result = finer.edit(source, settings), finer.edit(source, replace(settings, keep_background=True))
+    inside = shown > threshold + 0.01
+    far = ~grown(torch.from_numpy(shown > threshold - 0.01)[:, None], 2 * SIDE // 32)[:, 0].numpy()
+    assert inside.any() and far.mean() > 0.1
+    assert np.array_equal(result.frames[inside], plain.frames[inside])
+    kept = (result.frames[far] == source[far]).all(-1).mean()
+    assert kept == 1 if not words else 0.1 < kept < 1
+    assert (plain.frames[far] == source[far]).all(-1).mean() < 0.1, "the edit alone changes it there"
+
+
+@pytest.mark.parametrize("mask", ["paper", "refined"])
+@pytest.mark.parametrize("words", [(), ("cube",)])
+def test_chunks_give_the_same_frames(finer, words, mask):
+    settings = asked(keep_background=True, blend_target=words, mask=mask)
     whole, parted = (finer.edit(clip(), settings, memory_share=share).frames for share in (1.0, 1e-9))
     assert abs(whole.astype(int) - parted).max() <= 2, "a level's rounding, enlarged"
 

@@ -25,6 +25,7 @@ from engine.fatezero.masks import soft_mask
 from engine.fatezero.method import Blend, EditPlan, Inversion, edit, invert
 from engine.fatezero.normalization import ClipGroupNorm
 from engine.fatezero.profile import Profile
+from engine.fatezero.refined import place_mask
 from engine.fatezero.schedule import Schedule
 from engine.fatezero.sources import KeptSources
 from engine.fatezero.unet import FateZeroUNet
@@ -221,8 +222,9 @@ def small_edit(model, unet, read, embedding):
     return Edit(model, unet, read, embedding)
 
 
-def test_an_edit_goes_on_from_any_step(small_edit):
-    blend = Blend(("jeep",), ("jeep",), 0.4, latents=True)
+@pytest.mark.parametrize("refined", [False, True])
+def test_an_edit_goes_on_from_any_step(small_edit, refined):
+    blend = Blend(("jeep",), ("jeep",), 0.4, latents=True, refined=refined)
     whole = small_edit.run(blend=blend)
     for k in range(len(whole) - 1):
         assert torch.equal(small_edit.run(resume=whole[k], blend=blend)[-1].latents, whole[-1].latents)
@@ -254,10 +256,20 @@ def test_a_steps_maps_and_latents_are_all_that_is_read_at_once(small_edit):
         small_edit.temporal,
     ):  # fmt: skip
         pass
-    blend = Blend(("jeep",), ("jeep",), 0.4, latents=True)
-    assert torch.equal(
-        small_edit.run(blend=blend, inversion=inversion)[-1].latents, small_edit.run(blend=blend)[-1].latents
+    for refined in (False, True):
+        blend = Blend(("jeep",), ("jeep",), 0.4, latents=True, refined=refined)
+        assert torch.equal(
+            small_edit.run(blend=blend, inversion=inversion)[-1].latents, small_edit.run(blend=blend)[-1].latents
+        )
+
+
+def test_a_refined_mask_of_the_source_is_the_same_in_all_steps(small_edit):
+    blend = Blend(("jeep",), ("jeep",), 0.4, latents=True, latent_window=(0.0, 1.0), refined=True)
+    masks = [state.latent_masks for state in small_edit.run(blend=blend)]
+    expected = place_mask(
+        small_edit.inversion.mean_maps(), small_edit.source.positions(["jeep"]), (4, 4), (16, 16), 0.4
     )
+    assert len(masks) == small_edit.steps and all(torch.equal(of_source, expected) for of_source, _ in masks)
 
 
 @pytest.fixture(scope="module", params=[("mid",), ("first", "mid", "last")], ids="-".join)
@@ -280,6 +292,7 @@ def test_parts_of_a_clip_come_to_what_the_whole_comes_to(longer_edit, chunk):
     for changes in (
         dict(blend=Blend(("jeep",), ("jeep",), 0.4, latents=True), replace=True, word_weights={"red": 5.0}),
         dict(blend=Blend(("jeep",), threshold=0.5), guidance=1.0),
+        dict(blend=Blend(("jeep",), ("jeep",), 0.4, latents=True, refined=True)),
     ):
         expected, actual = longer_edit.run(**changes), longer_edit.run(inversion=inversion, chunk=chunk, **changes)
         for before, after in zip(expected, actual, strict=True):

@@ -45,7 +45,7 @@ def survey(editor, frames, settings, **more) -> tuple[dict[SoftMask, np.ndarray]
 
 def test_a_threshold_on_a_soft_mask_is_the_methods_hard_mask(editor: Editor, keep):
     """But for cells at the border, where the soft mask is interpolated and the method's has corners."""
-    masks, _ = survey(editor, clip(), asked(), keep=keep)
+    masks, _ = survey(editor, clip(), asked(mask="paper"), keep=keep)
     (folder,) = (keep.cache / "inversions").iterdir()
     inversion = KeptInversion(keep, folder.name)
     maps = sum(inversion.maps[step] for step in range(4)) / 4
@@ -74,18 +74,21 @@ def editor_positions(editor, word):
     return read_prompt(editor.checkpoint, asked().source).positions([word])
 
 
-def test_an_edits_soft_masks_are_those_of_the_survey(editor: Editor):
-    masks, stages = survey(editor, clip(), asked())
+@pytest.mark.parametrize("mask", ["paper", "refined"])
+def test_an_edits_soft_masks_are_those_of_the_survey(editor: Editor, mask):
+    masks, stages = survey(editor, clip(), asked(mask=mask))
     assert set(stages) == {"encode", "invert"}
     nowhere = dict(blend_source=(), blend_target=(), blend_latents=False)  # so that there is no blend mask
-    result = editor.edit(clip(), asked(mask_words=("cube", "red"), **nowhere))
+    result = editor.edit(clip(), asked(mask_words=("cube", "red"), mask=mask, **nowhere))
     assert list(result.soft_masks) == [
         SoftMask(word="cube", kind="word", index=2),
         SoftMask(word="red", kind="word", index=1),
     ]
-    for which, mask in result.soft_masks.items():
-        assert np.array_equal(mask, masks[which])
-    assert {word: mask.shape for word, mask in result.masks.items()} == {"cube": (3, 64, 64), "red": (3, 64, 64)}
+    for which, soft in result.soft_masks.items():
+        assert np.array_equal(soft, masks[which])
+    side = 64 if mask == "refined" else 64 // editor.checkpoint.factor
+    assert {picture.shape for picture in masks.values()} == {(3, side, side)}
+    assert {word: whole.shape for word, whole in result.masks.items()} == {"cube": (3, 64, 64), "red": (3, 64, 64)}
 
 
 def test_an_edit_goes_on_from_a_surveys_inversion_and_a_survey_from_an_edits(editor: Editor, keep):

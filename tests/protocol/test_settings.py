@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from protocol.settings import EditSettings, Preset, SettingsError, Window, apply_preset, check
+from protocol.settings import EditSettings, Preset, SettingsError, Window, apply_preset, check, for_masks
 
 SOURCE, TARGET = "a red cube on grass", "a blue cube on grass"
 
@@ -46,6 +46,7 @@ def test_what_is_given_goes_before_the_preset():
         ({"blend_source": ("sphere",)}, "not a word of the source prompt"),
         ({"blend_latents": True}, "needs blend words"),
         ({"keep_background": True}, "keep_background needs blend words"),
+        ({"mask": "sharp"}, "mask is 'sharp'; choose one of paper, refined"),
         ({"own_mask": "invert"}, "replace, limit, add, subtract"),
         ({"own_mask": "limit"}, "has nothing to act on"),
         ({"own_mask": "subtract"}, "has nothing to act on"),
@@ -90,3 +91,16 @@ def test_the_built_in_model_blends_latents_where_words_change():
     assert not apply_preset("attribute", SOURCE, TARGET, model="sd").blend_source
     added = apply_preset("attribute", "a ball", "a ball on grass")
     assert not added.blend_source and not added.blend_latents  # no word of the source says where
+
+
+def test_the_built_in_model_keeps_the_background_where_words_say_what_changes():
+    for preset in ("attribute", "shape"):
+        settings = apply_preset(preset, SOURCE, TARGET)
+        assert settings.keep_background and (settings.mask, settings.blend_threshold) == ("refined", 0.4)
+        assert not apply_preset(preset, SOURCE, TARGET, keep_background=False).keep_background
+        assert not apply_preset(preset, SOURCE, TARGET, blend_source=(), blend_latents=False).keep_background
+        other = apply_preset(preset, SOURCE, TARGET, model="sd")
+        assert (other.mask, other.blend_threshold, other.keep_background) == ("paper", 0.3, False)
+    assert not apply_preset("attribute", "a ball", "a ball on grass").keep_background  # no word says where
+    assert apply_preset("reconstruct", SOURCE, "").guidance == 1.0
+    assert for_masks(apply_preset("style", SOURCE, "a sketch of " + SOURCE)).mask == "refined"
