@@ -14,11 +14,12 @@ from torch import Tensor
 from protocol.messages import SoftMask
 from protocol.settings import EditSettings
 
+from .anchoring import anchored
 from .clips import Clip, PartOfClip
 from .errors import EditError
 from .fatezero.background import edited_share, lay_over
 from .fatezero.frames import TemporalSettings
-from .fatezero.keys import fixed_frames
+from .fatezero.keys import Served, fixed_frames
 from .fatezero.masks import combined
 from .fatezero.method import EditPlan, Inversion, changing_masks, edit, invert
 from .fatezero.schedule import Schedule
@@ -27,7 +28,7 @@ from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
 from .memory import Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
-from .parts import Part
+from .parts import Part, computed
 from .plans import notes_on, notes_on_profile, temporal_settings
 from .previews import Preview, Previewer
 from .progress import ReportProgress, Ticker
@@ -63,13 +64,15 @@ class EditRun:
         preview: Callable[[Preview], None] | None = None,
         part: Part | None = None,
     ):
-        self._temporal = temporal_settings(editor.checkpoint.profile, settings)
+        self._schedule, self._steps = schedule, schedule.steps
+        self._ticker = Ticker(report, self._costs())
+        temporal, whole = temporal_settings(editor.checkpoint.profile, settings), clip.shape[0]
+        self._temporal, notes = anchored(temporal, settings, clip, lambda _: self._ticker.say("encode", 0, whole))
         if part:
             clip, write, self._temporal = _parted(clip, part, write, self._temporal)
             preview = preview and _of_whole(clip, preview)
         self._editor, self._clip, self._settings, self._plan, self._write = editor, clip, settings, plan, write
-        self._schedule, self._steps, self._frames = schedule, schedule.steps, clip.shape[0]
-        self._ticker = Ticker(report, self._costs())
+        self._frames = clip.shape[0]
         self._geometry = editor.geometry(clip)
         self._factor, self._own_masks = editor.checkpoint.factor, own_masks
         self._previewer = Previewer(clip, self._geometry, preview) if preview else None
@@ -90,7 +93,7 @@ class EditRun:
             self._kept = KeptState(keep, key_of(settings=msgspec.to_builtins(settings), inversion=key, **masks))
             begun_with, self._state = self._kept.read()
         self._chunk = budget.chunk(self._frames, len(self._temporal.anchors(self._frames)), begun_with)
-        self._notes = notes_on(plan) + notes_on_profile(editor.checkpoint.profile, settings)
+        self._notes = notes_on(plan) + notes_on_profile(editor.checkpoint.profile, settings) + notes
         if self._temporal.needs_whole_clip and self._frames > self._chunk:
             self._notes.append(_whole_clip_note(self._frames, settings))
             self._chunk = self._frames
@@ -321,7 +324,7 @@ def _parted(
     if temporal.needs_whole_clip:
         raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
     whole = clip.shape[0]
-    some = PartOfClip(clip, part, temporal.keys)
+    some = PartOfClip(clip, computed(part, whole, temporal.keys, temporal.served))
     places = {frame: index for index, frame in enumerate(some.frames)}
     begin = places[part.first]  # its own frames lie together, as they are neighbours in the whole
 
@@ -331,7 +334,10 @@ def _parted(
             chosen = {word: pictures[own] for word, pictures in masks.items()}
             write(start + own.start - begin, frames[own], chosen)
 
-    return some, write_own, replace(temporal, fixed=tuple(places.get(frame, 0) for frame in fixed_frames(whole)))
+    fixed = tuple(places.get(frame, 0) for frame in fixed_frames(whole))
+    served = [temporal.served[frame] for frame in some.frames] if temporal.served else []
+    placed = tuple(Served(places[before], places[after], share) for before, after, share in served)
+    return some, write_own, replace(temporal, fixed=fixed, served=placed)
 
 
 def _of_whole(clip: PartOfClip, preview: Callable[[Preview], None]) -> Callable[[Preview], None]:
