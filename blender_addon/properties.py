@@ -10,6 +10,7 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, Po
 from . import checkpoints, chosen, folders, jobs, own_masks
 from .places import Local, Remote
 from .protocol import models
+from .protocol.limits import MAX_FRAMES
 from .protocol.settings import (
     BUILTIN_MODEL,
     MAX_STEPS,
@@ -144,6 +145,23 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         default=_DEFAULTS.keep_background,
         options=set(),
     )
+    anchor_cuts: BoolProperty(
+        name="Shots Apart",
+        description="Find the strip's cuts, and let each shot take its look from its own middle frame. Without, all frames "
+        "take it from one, whatever that shows",
+        default=_DEFAULTS.anchor_cuts,
+        options=set(),
+    )
+    anchor_every: IntProperty(
+        name="Anchor Every",
+        description="For long strips whose picture changes: frames, so many apart at most, that those between them take "
+        "their look from, cross-faded. 0: one frame for all of a shot, which is the steadiest",
+        min=0,
+        max=MAX_FRAMES,
+        soft_max=100,
+        default=_DEFAULTS.anchor_every,
+        options=set(),
+    )
     model: EnumProperty(
         name="Model",
         description="The model that makes the edit",
@@ -181,6 +199,8 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "blend_target": "",
             "blend_threshold": _DEFAULTS.blend_threshold,
             "keep_background": _DEFAULTS.keep_background,
+            "anchor_cuts": _DEFAULTS.anchor_cuts,
+            "anchor_every": _DEFAULTS.anchor_every,
         }
 
     def changed_settings(self) -> set[str]:
@@ -193,10 +213,11 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         return named or self.preset_words()[role == "target"]
 
     def as_reconstruction(self) -> EditSettings:
-        """The settings of an edit that changes nothing, with the user's model and steps; `Trouble` as `as_edit`."""
+        """The settings of an edit that changes nothing, with the user's model, steps and anchors; `Trouble` as `as_edit`."""
         source = self.source.strip()
         try:
-            return apply_preset("reconstruct", source, source, steps=self.steps, model=self._model())
+            changes = {"steps": self.steps, "model": self._model(), **self._anchors()}
+            return apply_preset("reconstruct", source, source, **changes)
         except SettingsError as error:
             raise as_is(str(error)) from error
 
@@ -214,6 +235,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "blend_threshold": round(self.blend_threshold, 4),
             "keep_background": self.keep_background,
             "model": self._model(),
+            **self._anchors(),
         }
         if self.own_mask_mode != "NONE":
             changes["own_mask"] = self.own_mask_mode.lower()
@@ -239,6 +261,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         self.cross_end, self.self_end = edit.cross_window.end, edit.self_window.end
         self.new_word_strength = next(iter(edit.word_weights.values()), 1.0)
         self.blend_threshold = edit.blend_threshold
+        self.anchor_cuts, self.anchor_every = edit.anchor_cuts, edit.anchor_every
         for name, taken in zip(("blend_source", "blend_target"), self.preset_words()):
             words = getattr(edit, name)
             setattr(self, name, "" if list(words) == taken else " ".join(words))
@@ -252,6 +275,9 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
 
     def _preset(self) -> Preset:
         return Preset.of(self.preset, BUILTIN_MODEL if self.model == "BUILTIN" else self.model)
+
+    def _anchors(self) -> dict[str, object]:
+        return {"anchor_cuts": self.anchor_cuts, "anchor_every": self.anchor_every}
 
     def _model(self) -> str:
         """The model's name, under which the engine finds it on its own machine: no path goes over the wire."""

@@ -25,7 +25,7 @@ from .fatezero.method import EditPlan, Inversion, changing_masks, edit, invert
 from .fatezero.schedule import Schedule
 from .fatezero.sources import KeptSources
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
-from .memory import Budget, attempt
+from .memory import HELD_BY_ANCHORS, Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
 from .parts import Part, computed
@@ -92,12 +92,13 @@ class EditRun:
             masks = {"own_masks": own_masks.digest} if own_masks else {}
             self._kept = KeptState(keep, key_of(settings=msgspec.to_builtins(settings), inversion=key, **masks))
             begun_with, self._state = self._kept.read()
-        self._chunk = budget.chunk(self._frames, len(self._temporal.anchors(self._frames)), begun_with)
+        anchors, held = len(self._temporal.anchors(self._frames)), HELD_BY_ANCHORS if self._temporal.served else 0
+        self._chunk = budget.chunk(self._frames, anchors, begun_with, held)
         self._notes = notes_on(plan) + notes_on_profile(editor.checkpoint.profile, settings) + notes
         if self._temporal.needs_whole_clip and self._frames > self._chunk:
             self._notes.append(_whole_clip_note(self._frames, settings))
             self._chunk = self._frames
-        self._sources = KeptSources(plan.takes(self._steps), budget.beside(self._chunk, editor.kept_share))
+        self._sources = KeptSources(plan.takes(self._steps), budget.beside(self._chunk + held, editor.kept_share))
         self._embeddings = {
             "source": editor.embedding(plan.source),
             "empty": editor.embedding(read_prompt(editor.checkpoint, "")),

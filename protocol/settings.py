@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import msgspec
 
+from .limits import MAX_FRAMES
+
 BUILTIN_MODEL = "builtin"
 DEFAULT_GUIDANCE = 7.5
 MAX_STEPS = 999
 """Of the 1000 timesteps that Stable Diffusion was trained on, its offset leaves this many."""
-MAX_ANCHOR_EVERY = 100_000
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
@@ -220,7 +221,7 @@ def check(settings: EditSettings) -> None:
     for key in settings.keys:
         if key not in ("first", "mid", "last") and not re.fullmatch(r"[+-]?[0-9]{1,6}", key):
             raise SettingsError(f"keys has '{key}'; use 'mid', 'first', 'last' or an offset such as '-1'.")
-    _in_range("anchor_every", settings.anchor_every, 0, MAX_ANCHOR_EVERY)
+    _in_range("anchor_every", settings.anchor_every, 0, MAX_FRAMES)
     if settings.anchor_every and settings.keys != ("mid",):
         raise SettingsError(
             f"anchor_every is {settings.anchor_every}, and keys are {' and '.join(settings.keys)}; several anchors are "
