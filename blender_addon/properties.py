@@ -155,7 +155,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
     anchor_every: IntProperty(
         name="Anchor Every",
         description="For long strips whose picture changes: frames, so many apart at most, that those between them take "
-        "their look from, cross-faded. 0: one frame for all of a shot, which is the steadiest",
+        "their look from, cross-faded. 0: one frame for all of a shot",
         min=0,
         max=MAX_FRAMES,
         soft_max=100,

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,8 +34,12 @@ from .report import table
 FRAMES, EVERY = 48, 12
 SHOT = 12
 """Frames of each of two shots that are joined."""
-JOINED = (1002, 1006)
-"""Two pairs whose object has one shape, from two cameras."""
+JOINED = (
+    ((1002, 1006), "snow", ("day", "day"), "on snow under a day sky"),
+    ((1000, 1011), "sand", ("sunset", "sunset"), "on sand under a sunset sky"),
+    ((1002, 1006), "snow", ("day", "night"), "on snow"),
+)
+"""Two pairs with a red cone each, from two cameras; the floor and the skies under which they are shown; what is said of that."""
 
 
 def main() -> None:
@@ -43,7 +48,9 @@ def main() -> None:
     parser.add_argument("--world", type=Path, default=KEPT / "long", help="rendered clips")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--precision", default="bfloat16")
-    parser.add_argument("--out", type=Path, default=KEPT / "anchors", help="the edited clips")
+    parser.add_argument(
+        "--out", type=Path, default=KEPT / "anchors", help="the edited clips; those that are there are not made again"
+    )
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -65,8 +72,8 @@ def long_clips(editor: Editor, chosen: argparse.Namespace) -> Iterator[dict]:
         known = truth(pair(number), chosen.world, FRAMES)
         settings = Strategy("anchors").settings(pair(number), chosen.steps)
         for name, anchors in (("one", ()), (f"every {EVERY}", served), (f"every {EVERY}, not faded", nearest)):
-            edited = _edited(editor, known.source, settings, anchors)
-            np.savez_compressed(chosen.out / f"{number}-{name}.npz", frames=edited)
+            make = partial(_edited, editor, known.source, settings, anchors)
+            edited = _kept(chosen.out / f"{number}, {name}.npz", make)
             yield {"clip": str(number), "anchors": name} | measured(known, edited, nearest, served)
 
 
@@ -90,37 +97,43 @@ def measured(known: Truth, edited: np.ndarray, *spreads: tuple[Served, ...]) -> 
 
 
 def joined(editor: Editor, chosen: argparse.Namespace) -> Iterator[dict]:
-    """Two shots in one clip, of one set and of two, with one anchor for both and with one for each."""
-    scenes = [pair(number).source for number in JOINED]
-    all_passes = [truth(pair(number), chosen.world, SHOT).passes for number in JOINED]
-    same_set = replace(scenes[1], floor=scenes[0].floor, sky=scenes[0].sky)
-    for name, second, words in (
-        ("one set", same_set, " on snow under a day sky"),
-        ("two sets", scenes[1], ""),
-    ):
-        shots = (scenes[0], second)
-        source = np.concatenate([compose(*shot) for shot in zip(all_passes, shots)])
-        target = np.concatenate([compose(passes, _recoloured(shot)) for passes, shot in zip(all_passes, shots)])
-        region = np.concatenate([object_mask(passes, 0) for passes in all_passes])
-        settings = apply_preset("attribute", f"a red cone{words}", f"a green cone{words}", steps=chosen.steps)
+    """Two shots in one clip with one anchor for both, and with one for each."""
+    for numbers, floor, skies, words in JOINED:
+        passes = [truth(pair(number), chosen.world, SHOT).passes for number in numbers]
+        shots = [replace(pair(number).source, floor=floor, sky=sky) for number, sky in zip(numbers, skies)]
+        source = np.concatenate([compose(*shot) for shot in zip(passes, shots)])
+        target = np.concatenate([compose(its, _recoloured(shot)) for its, shot in zip(passes, shots)])
+        region = np.concatenate([object_mask(its, 0) for its in passes])
+        asked = apply_preset("attribute", f"a red cone {words}", f"a green cone {words}", steps=chosen.steps)
+        name = f"{numbers[0]} and {numbers[1]} {words}"
         for cuts in (False, True):
-            result = editor.edit(source, msgspec.structs.replace(settings, anchor_cuts=cuts))
-            named = "one for each shot" if cuts else "one for both"
-            np.savez_compressed(chosen.out / f"{name}-{named}.npz", frames=result.frames)
-            warps = []
-            for shot, passes in enumerate(all_passes):
-                part = slice(shot * SHOT, (shot + 1) * SHOT)
-                warps.append([warp_error(clip[part], *true_motion(passes)) for clip in (result.frames, source)])
-            ours, theirs = np.sum(warps, axis=0)
+            anchors = "one for each shot" if cuts else "one for both"
+            settings = msgspec.structs.replace(asked, anchor_cuts=cuts)
+            edited = _kept(chosen.out / f"{name}, {anchors}.npz", partial(_whole, editor, source, settings))
+            ours, theirs = (
+                sum(warp_error(clip[at : at + SHOT], *true_motion(its)) for at, its in zip((0, SHOT), passes))
+                for clip in (edited, source)
+            )
             yield {
                 "clip": name,
-                "anchors": named,
-                "region dB": psnr(result.frames, target, region),
-                "truth dB": psnr(result.frames, target),
-                "first shot dB": psnr(result.frames[:SHOT], target[:SHOT]),
-                "second shot dB": psnr(result.frames[SHOT:], target[SHOT:]),
+                "anchors": anchors,
+                "region dB": psnr(edited, target, region),
+                "truth dB": psnr(edited, target),
+                "first shot dB": psnr(edited[:SHOT], target[:SHOT]),
+                "second shot dB": psnr(edited[SHOT:], target[SHOT:]),
                 "warp ratio": ours / theirs,
             }
+
+
+def _kept(path: Path, edited: Callable[[], np.ndarray]) -> np.ndarray:
+    """An edited clip that lies in a file, or is put there."""
+    if not path.is_file():
+        np.savez_compressed(path, frames=edited())
+    return np.load(path)["frames"]
+
+
+def _whole(editor: Editor, frames: np.ndarray, settings: EditSettings) -> np.ndarray:
+    return editor.edit(frames, settings).frames
 
 
 def _recoloured(scene):

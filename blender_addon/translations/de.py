@@ -341,7 +341,7 @@ WORDS = {
     "Shots Apart": "Schnitte beachten",
     "Find the strip's cuts, and let each shot take its look from its own middle frame. Without, all frames take it from one, whatever that shows": "Die Schnitte des Strips finden und jede Einstellung ihr Aussehen vom eigenen mittleren Bild nehmen lassen. Sonst nehmen es alle Bilder von einem, was auch immer das zeigt",
     "Anchor Every": "Anker alle",
-    "For long strips whose picture changes: frames, so many apart at most, that those between them take their look from, cross-faded. 0: one frame for all of a shot, which is the steadiest": "Für lange Strips, deren Bild sich ändert: Bilder in höchstens diesem Abstand, von denen die dazwischen ihr Aussehen nehmen, überblendet. 0: ein Bild für die ganze Einstellung, was am ruhigsten ist",
+    "For long strips whose picture changes: frames, so many apart at most, that those between them take their look from, cross-faded. 0: one frame for all of a shot": "Für lange Strips, deren Bild sich ändert: Bilder in höchstens diesem Abstand, von denen die dazwischen ihr Aussehen nehmen, überblendet. 0: ein Bild für die ganze Einstellung",
     "The model that makes the edit": "Das Modell, das bearbeitet",
     "Folder": "Ordner",
     "The checkpoint's folder": "Der Ordner des Checkpoints",
