@@ -15,7 +15,7 @@ DOWN, ACROSS = 3, 6
 """Rows and columns that a picture may have moved by from one frame to the next, by a pan or a shake."""
 LEAST = 10.0
 """Levels (of 255) by which the frames on both sides of a cut differ at least, moved onto each other as well as can be:
-inside shots of the rendered world it was 3 at most, between two of them 17 at least."""
+inside shots of the rendered world it was 2.5 at most, between two of them 21 at least."""
 SHARPER = 3.0
 """Times that a cut's difference is that of the frames around it: fast pans and fights differ everywhere."""
 AROUND = 6

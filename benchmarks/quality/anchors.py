@@ -31,7 +31,6 @@ from .inside import Inside
 from .pairs import Truth, pair, truth
 from .report import table
 
-FRAMES, EVERY = 48, 12
 SHOT = 12
 """Frames of each of two shots that are joined."""
 JOINED = (
@@ -46,6 +45,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.anchors", description=__doc__)
     parser.add_argument("--pairs", type=int, nargs="*", default=[1030, 1004], help="numbers of the long clips' pairs")
     parser.add_argument("--world", type=Path, default=KEPT / "long", help="rendered clips")
+    parser.add_argument("--frames", type=int, default=48, help="of a long clip")
+    parser.add_argument("--every", type=int, default=12, help="frames from an anchor to the next")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument(
@@ -66,12 +67,16 @@ def main() -> None:
 
 def long_clips(editor: Editor, chosen: argparse.Namespace) -> Iterator[dict]:
     """Each clip with one anchor, with several, and with those but each frame given to the nearest alone."""
-    served = several_anchors("mid", FRAMES, every=EVERY)
+    served = several_anchors("mid", chosen.frames, every=chosen.every)
     nearest = tuple(Served(*[one.after if one.share >= 0.5 else one.before] * 2, 0.0) for one in served)
     for number in chosen.pairs:
-        known = truth(pair(number), chosen.world, FRAMES)
+        known = truth(pair(number), chosen.world, chosen.frames)
         settings = Strategy("anchors").settings(pair(number), chosen.steps)
-        for name, anchors in (("one", ()), (f"every {EVERY}", served), (f"every {EVERY}, not faded", nearest)):
+        for name, anchors in (
+            ("one", ()),
+            (f"every {chosen.every}", served),
+            (f"every {chosen.every}, not faded", nearest),
+        ):
             make = partial(_edited, editor, known.source, settings, anchors)
             edited = _kept(chosen.out / f"{number}, {name}.npz", make)
             yield {"clip": str(number), "anchors": name} | measured(known, edited, nearest, served)
