@@ -10,6 +10,7 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, Po
 from . import checkpoints, chosen, folders, jobs, own_masks
 from .places import Local, Remote
 from .protocol import models
+from .protocol.limits import MAX_FRAMES
 from .protocol.settings import (
     BUILTIN_MODEL,
     DEFAULT_GUIDANCE,
@@ -163,6 +164,23 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         default=_FIRST.values["keep_background"],
         options=set(),
     )
+    anchor_cuts: BoolProperty(
+        name="Shots Apart",
+        description="Find the strip's cuts, and let each shot take its look from its own middle frame. Without, all frames "
+        "take it from one, whatever that shows",
+        default=_DEFAULTS.anchor_cuts,
+        options=set(),
+    )
+    anchor_every: IntProperty(
+        name="Anchor Every",
+        description="For long strips whose picture changes: frames, so many apart at most, that those between them take "
+        "their look from, cross-faded. 0: one frame for all of a shot",
+        min=0,
+        max=MAX_FRAMES,
+        soft_max=100,
+        default=_DEFAULTS.anchor_every,
+        options=set(),
+    )
     model: EnumProperty(
         name="Model",
         description="The model that makes the edit",
@@ -201,6 +219,8 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "mask": preset.values["mask"],
             "blend_threshold": preset.values["blend_threshold"],
             "keep_background": preset.values["keep_background"],
+            "anchor_cuts": _DEFAULTS.anchor_cuts,
+            "anchor_every": _DEFAULTS.anchor_every,
         }
 
     def changed_settings(self) -> set[str]:
@@ -213,11 +233,11 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         return named or self.preset_words()[role == "target"]
 
     def as_reconstruction(self) -> EditSettings:
-        """The settings of an edit that changes nothing, with the user's model and steps; `Trouble` as `as_edit`."""
+        """The settings of an edit that changes nothing, with the user's model, steps and anchors; `Trouble` as `as_edit`."""
         source = self.source.strip()
         try:
             # With the guidance of edits: without any, every clip comes back well, whatever the words say.
-            how = dict(steps=self.steps, guidance=DEFAULT_GUIDANCE, model=self._model())
+            how = dict(steps=self.steps, guidance=DEFAULT_GUIDANCE, model=self._model(), **self._anchors())
             return apply_preset("reconstruct", source, source, **how)
         except SettingsError as error:
             raise as_is(str(error)) from error
@@ -236,6 +256,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "mask": self.mask,
             "blend_threshold": round(self.blend_threshold, 4),
             "model": self._model(),
+            **self._anchors(),
         }
         if self.keep_background != self.preset_values()["keep_background"]:
             changes["keep_background"] = self.keep_background  # the preset's own it may not have: without blend words
@@ -263,6 +284,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         self.cross_end, self.self_end = edit.cross_window.end, edit.self_window.end
         self.new_word_strength = next(iter(edit.word_weights.values()), 1.0)
         self.mask, self.blend_threshold = edit.mask, edit.blend_threshold
+        self.anchor_cuts, self.anchor_every = edit.anchor_cuts, edit.anchor_every
         for name, taken in zip(("blend_source", "blend_target"), self.preset_words()):
             words = getattr(edit, name)
             setattr(self, name, "" if list(words) == taken else " ".join(words))
@@ -276,6 +298,9 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
 
     def _preset(self) -> Preset:
         return Preset.of(self.preset, BUILTIN_MODEL if self.model == "BUILTIN" else self.model)
+
+    def _anchors(self) -> dict[str, object]:
+        return {"anchor_cuts": self.anchor_cuts, "anchor_every": self.anchor_every}
 
     def _model(self) -> str:
         """The model's name, under which the engine finds it on its own machine: no path goes over the wire."""

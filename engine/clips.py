@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .errors import EditError
-from .parts import Part, computed
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
@@ -57,11 +56,10 @@ class ArrayClip:
 
 
 class PartOfClip:
-    """Some frames of a clip as one: those of `part`, and those that its edit needs beside them."""
+    """Some frames of a clip as one: those of a part, and those that its edit needs beside them (`parts.computed`)."""
 
-    def __init__(self, clip: Clip, part: Part, keys: Sequence[str]):
-        self._clip = clip
-        self.frames = computed(part, clip.shape[0], keys)
+    def __init__(self, clip: Clip, frames: Sequence[int]):
+        self._clip, self.frames = clip, frames
         """Their indices in the whole clip."""
         self.shape = len(self.frames), *clip.shape[1:]
 

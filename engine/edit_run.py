@@ -14,21 +14,22 @@ from torch import Tensor
 from protocol.messages import SoftMask
 from protocol.settings import EditSettings
 
+from .anchoring import anchored
 from .clips import Clip, PartOfClip
 from .errors import EditError
 from .fatezero.background import edited_share, lay_over, refined_share
 from .fatezero.blending import changing_masks
 from .fatezero.frames import TemporalSettings
-from .fatezero.keys import fixed_frames
+from .fatezero.keys import Served, fixed_frames
 from .fatezero.masks import combined
 from .fatezero.method import EditPlan, Inversion, edit, invert
 from .fatezero.schedule import Schedule
 from .fatezero.sources import KeptSources
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
-from .memory import Budget, attempt
+from .memory import HELD_BY_ANCHORS, Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
-from .parts import Part
+from .parts import Part, computed
 from .plans import notes_on, notes_on_profile, temporal_settings
 from .previews import Preview, Previewer
 from .progress import ReportProgress, Ticker
@@ -64,13 +65,15 @@ class EditRun:
         preview: Callable[[Preview], None] | None = None,
         part: Part | None = None,
     ):
-        self._temporal = temporal_settings(editor.checkpoint.profile, settings)
+        self._schedule, self._steps = schedule, schedule.steps
+        self._ticker = Ticker(report, self._costs())
+        temporal, whole = temporal_settings(editor.checkpoint.profile, settings), clip.shape[0]
+        self._temporal, notes = anchored(temporal, settings, clip, lambda _: self._ticker.say("encode", 0, whole))
         if part:
             clip, write, self._temporal = _parted(clip, part, write, self._temporal)
             preview = preview and _of_whole(clip, preview)
         self._editor, self._clip, self._settings, self._plan, self._write = editor, clip, settings, plan, write
-        self._schedule, self._steps, self._frames = schedule, schedule.steps, clip.shape[0]
-        self._ticker = Ticker(report, self._costs())
+        self._frames = clip.shape[0]
         self._geometry = editor.geometry(clip)
         self._factor, self._own_masks = editor.checkpoint.factor, own_masks
         self._words = WordMasks(
@@ -93,12 +96,13 @@ class EditRun:
             masks = {"own_masks": own_masks.digest} if own_masks else {}
             self._kept = KeptState(keep, key_of(settings=msgspec.to_builtins(settings), inversion=key, **masks))
             begun_with, self._state = self._kept.read()
-        self._chunk = budget.chunk(self._frames, len(self._temporal.anchors(self._frames)), begun_with)
-        self._notes = notes_on(plan) + notes_on_profile(editor.checkpoint.profile, settings)
+        anchors, held = len(self._temporal.anchors(self._frames)), HELD_BY_ANCHORS if self._temporal.served else 0
+        self._chunk = budget.chunk(self._frames, anchors, begun_with, held)
+        self._notes = notes_on(plan) + notes_on_profile(editor.checkpoint.profile, settings) + notes
         if self._temporal.needs_whole_clip and self._frames > self._chunk:
             self._notes.append(_whole_clip_note(self._frames, settings))
             self._chunk = self._frames
-        self._sources = KeptSources(plan.takes(self._steps), budget.beside(self._chunk, editor.kept_share))
+        self._sources = KeptSources(plan.takes(self._steps), budget.beside(self._chunk + held, editor.kept_share))
         self._embeddings = {
             "source": editor.embedding(plan.source),
             "empty": editor.embedding(read_prompt(editor.checkpoint, "")),
@@ -345,7 +349,7 @@ def _parted(
     if temporal.needs_whole_clip:
         raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
     whole = clip.shape[0]
-    some = PartOfClip(clip, part, temporal.keys)
+    some = PartOfClip(clip, computed(part, whole, temporal.keys, temporal.served))
     places = {frame: index for index, frame in enumerate(some.frames)}
     begin = places[part.first]  # its own frames lie together, as they are neighbours in the whole
 
@@ -355,7 +359,10 @@ def _parted(
             chosen = {word: pictures[own] for word, pictures in masks.items()}
             write(start + own.start - begin, frames[own], chosen)
 
-    return some, write_own, replace(temporal, fixed=tuple(places.get(frame, 0) for frame in fixed_frames(whole)))
+    fixed = tuple(places.get(frame, 0) for frame in fixed_frames(whole))
+    served = [temporal.served[frame] for frame in some.frames] if temporal.served else []
+    placed = tuple(Served(places[before], places[after], share) for before, after, share in served)
+    return some, write_own, replace(temporal, fixed=fixed, served=placed)
 
 
 def _of_whole(clip: PartOfClip, preview: Callable[[Preview], None]) -> Callable[[Preview], None]:

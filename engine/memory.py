@@ -22,6 +22,9 @@ MARGIN = 0.9
 AUTOENCODER_ACTIVATIONS = 8
 """Feature maps that the autoencoder holds at its fullest moment, for each picture; of its levels it is the finest two's."""
 
+HELD_BY_ANCHORS = 1
+"""Frames whose memory the keys and values of two anchors take at most, where a clip has several."""
+
 T = TypeVar("T")
 
 
@@ -49,15 +52,17 @@ class Budget:
         self.band = band_pixels(checkpoint, geometry, self._free * share * MARGIN)
         """Pixels of the bands in which the autoencoder takes a frame; None: it takes it whole."""
 
-    def chunk(self, frames: int, anchors: int, begun_with: int | None) -> int:
+    def chunk(self, frames: int, anchors: int, begun_with: int | None, held: int = 0) -> int:
         """Frames to a call for a clip that may be parted: as many as an edit was `begun_with`, if that is still right.
 
-        Then it ends in the same bits as an undisturbed one. EditError where not one frame fits.
+        `held`: frames whose memory is taken by what lies between calls (`HELD_BY_ANCHORS`). Then it ends in the same bits as an undisturbed one. EditError where not one frame fits.
         """
         if self._each > self._free:
             raise self._refusal(1, 0)
         planned, most = (
-            min(frames, max(anchors + 1, min(FRAMES_AT_ONCE, int(self._free * self._share * part // self._each))))
+            min(
+                frames, max(anchors + 1, min(FRAMES_AT_ONCE, int(self._free * self._share * part // self._each) - held))
+            )
             for part in (MARGIN, 1.0)
         )
         return begun_with if begun_with and begun_with <= most else planned

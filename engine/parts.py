@@ -1,7 +1,7 @@
 """A long clip in parts for several workers, none of which needs another (section 3.4); no torch, so that a server may ask.
 
 With keys from fixed anchor frames and normalisation of each frame, frames meet in the anchors only. So a worker that
-takes a part of the clip computes the anchors with it, and at most a few frames more: every call of the UNet shall take
+takes a part of the clip computes the anchors that its frames need with it, and at most a few frames more: every call of the UNet shall take
 as many frames as it would of the whole clip, for kernels for other numbers of frames differ in last bits.
 """
 
@@ -14,7 +14,7 @@ import msgspec
 
 from protocol.settings import EditSettings
 
-from .fatezero.keys import FIXED_KEYS, fixed_frames
+from .fatezero.keys import FIXED_KEYS, Served, fixed_frames, several_anchors
 
 FRAMES_AT_ONCE = 8
 """In one call of the UNet at most. More would keep no device busier, but take more memory the longer the clip is, and
@@ -41,35 +41,47 @@ def can_be_parted(settings: EditSettings) -> bool:
 
 
 def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:
-    """At most `most` parts of about the same length that make up a clip; one where it is too short or must stay whole."""
+    """At most `most` parts of about the same length that make up a clip; one where it is too short or must stay whole.
+
+    Cuts of the clip are not known yet where this is asked: parts that they go through take a few frames more.
+    """
     count = min(most, frames // LEAST)
     if count < 2 or not can_be_parted(settings):
         return [Part(0, frames)]
-    anchors = _anchors(settings.keys, frames)
-    others = [frame for frame in range(frames) if frame not in anchors]
-    # Each part but the last computes its own frames and the anchors in full calls, and needs no frames more.
-    calls = math.ceil(frames / count / FRAMES_AT_ONCE)
-    own = calls * FRAMES_AT_ONCE - len(anchors)
-    starts = [0, *(others[index] for index in range(own, len(others), own))]
+    served = several_anchors("mid", frames, every=settings.anchor_every) if settings.anchor_every else ()
+    needed = _needed(settings.keys, frames, served)
+    # Each part but the last computes its own frames and their anchors in full calls, and needs hardly a frame more.
+    size = math.ceil(frames / count / FRAMES_AT_ONCE) * FRAMES_AT_ONCE
+    starts, chosen = [0], set()
+    for frame in range(frames):
+        if len(chosen | needed[frame]) > size:
+            starts.append(frame)
+            chosen = set()
+        chosen |= needed[frame]
     if len(starts) > 1 and frames - starts[-1] < FRAMES_AT_ONCE:  # the last few go with the part before
         starts.pop()
     return [Part(first, end) for first, end in zip(starts, [*starts[1:], frames])]
 
 
-def computed(part: Part, frames: int, keys: Sequence[str]) -> list[int]:
-    """The frames that are computed for a part of a clip of so many, in order.
+def computed(part: Part, frames: int, keys: Sequence[str], served: Sequence[Served] = ()) -> list[int]:
+    """The frames that are computed for a part of a clip of so many, in order; `served` by several anchors, if it has such.
 
-    Its own, the anchors, and the neighbours that make its calls those of the whole clip: full ones, but for the last
-    one of the clip.
+    Its own, their anchors, and the neighbours that make its calls those of the whole clip: full ones, but for the last
+    one of the clip. All of them have their anchors among them.
     """
-    chosen = {*range(part.first, part.end), *_anchors(keys, frames)}
+    needed = _needed(keys, frames, served)
+    chosen = set().union(*needed[part.first : part.end])
     short = frames % FRAMES_AT_ONCE if part.end == frames else 0
-    beside = iter([*range(part.first - 1, -1, -1), *range(part.end, frames)])
+    beside = [*range(part.first - 1, -1, -1), *range(part.end, frames)]
     while len(chosen) % FRAMES_AT_ONCE != short and len(chosen) < frames:
-        chosen.add(next(beside))
+        chosen.add(next(frame for frame in beside if frame not in chosen and needed[frame] <= chosen | {frame}))
     return sorted(chosen)
 
 
-def _anchors(keys: Sequence[str], frames: int) -> set[int]:
+def _needed(keys: Sequence[str], frames: int, served: Sequence[Served]) -> list[set[int]]:
+    """For each frame itself and its anchors."""
+    if served:
+        return [{frame, before, after} for frame, (before, after, _) in enumerate(served)]
     places = dict(zip(FIXED_KEYS, fixed_frames(frames)))
-    return {places[key] for key in keys if key in places}
+    anchors = {places[key] for key in keys if key in places}
+    return [{frame} | anchors for frame in range(frames)]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from .limits import MAX_FRAMES
+
 BUILTIN_MODEL = "builtin"
 DEFAULT_GUIDANCE = 7.5
 MAX_STEPS = 999
@@ -67,6 +69,12 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Words of the source prompt whose masks are wanted beside the edited frames."""
     keys: tuple[str, ...] = ("mid",)
     """Frames that give spatial-temporal self-attention its keys and values: `first`, `mid`, `last` or an offset."""
+    anchor_every: int = 0
+    """Several anchors in place of one middle frame, so many frames apart at most; every frame attends to the two beside
+    it, cross-faded. 0: one for the clip, or for each of its shots."""
+    anchor_cuts: bool = True
+    """Find the clip's cuts, and let each shot have anchors of its own. Where `keys` are not one fixed frame, or
+    checkpoint or normalisation need the whole clip, it stays one."""
     normalization: str = "frame"
     """Statistics of group normalisation: of each `frame`, or of the whole `clip` (as the authors ran it)."""
     model: str = BUILTIN_MODEL
@@ -168,13 +176,13 @@ def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettin
     return settings
 
 
-_FOR_MASKS = ("steps", "keys", "normalization", "mask", "model", "precision")
+FOR_INVERSION = ("steps", "keys", "anchor_every", "anchor_cuts", "normalization", "model", "precision")
+"""Settings that, with the source prompt, decide an inversion."""
 
 
 def for_masks(settings: EditSettings) -> EditSettings:
-    """What of these settings counts where only masks are wanted: all that decides the inversion,
-    and how masks are made of it."""
-    same = {name: getattr(settings, name) for name in _FOR_MASKS}
+    """What of these settings counts where only masks are wanted: all that decides the inversion, and what becomes of it."""
+    same = {name: getattr(settings, name) for name in (*FOR_INVERSION, "mask")}
     return EditSettings(source=settings.source, target=settings.source, preset="reconstruct", **same)
 
 
@@ -227,6 +235,17 @@ def check(settings: EditSettings) -> None:
     for key in settings.keys:
         if key not in ("first", "mid", "last") and not re.fullmatch(r"[+-]?[0-9]{1,6}", key):
             raise SettingsError(f"keys has '{key}'; use 'mid', 'first', 'last' or an offset such as '-1'.")
+    _in_range("anchor_every", settings.anchor_every, 0, MAX_FRAMES)
+    if settings.anchor_every and settings.keys != ("mid",):
+        raise SettingsError(
+            f"anchor_every is {settings.anchor_every}, and keys are {' and '.join(settings.keys)}; several anchors are "
+            "middle frames: set keys to 'mid', or anchor_every to 0."
+        )
+    if settings.anchor_every and settings.normalization != "frame":
+        raise SettingsError(
+            f"anchor_every is {settings.anchor_every}, and normalization is over the {settings.normalization}; set it to "
+            "'frame', or anchor_every to 0."
+        )
 
 
 _MEANING = {"source": "is in the clip", "target": "shall be in it instead"}

@@ -76,6 +76,9 @@ class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
         column = layout.column()
         column.active = bool(settings.blend_words("source"))
         draw_setting(column, settings, changed, "keep_background")
+        column = layout.column()
+        draw_setting(column, settings, changed, "anchor_cuts")
+        draw_setting(column, settings, changed, "anchor_every")
 
 
 class FATEZERO_PT_result(Sidebar, bpy.types.Panel):

@@ -150,6 +150,19 @@ def _parser() -> argparse.ArgumentParser:
         help="frames that all frames attend to: first, mid, last or offsets such as -1",
     )
     fine.add_argument(
+        "--anchor-every",
+        type=int,
+        metavar="FRAMES",
+        help="for long clips that change: middle frames that all attend to, so many frames apart at most, cross-faded",
+    )
+    fine.add_argument(
+        "--no-anchor-cuts",
+        dest="anchor_cuts",
+        action="store_false",
+        default=None,
+        help="let all of a clip attend to one frame across its cuts, which are found otherwise",
+    )
+    fine.add_argument(
         "--normalization", choices=("frame", "clip"), help="group normalisation over each frame, or the clip"
     )
     fine.add_argument(

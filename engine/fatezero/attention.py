@@ -15,7 +15,7 @@ tensors here are (groups, heads, pixels, d), where a group is a row with the pix
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -71,6 +71,24 @@ class SourceLeft(Exception):
 
 
 @dataclass
+class Anchors:
+    """Several anchors of a clip, as one call of the UNet meets them: those that serve its frames, in ascending order."""
+
+    frames: Sequence[int]
+    """Their numbers in the clip."""
+    made: Mapping[int, int]
+    """Those that are among the call's frames, and where."""
+    before: Sequence[int]
+    """For each of the call's frames the place in `frames` of the anchor before it,"""
+    after: Sequence[int]
+    """of the one after it,"""
+    shares: Sequence[float]
+    """and how much of its attention goes to that one."""
+    held: dict[int, dict[Processor, tuple[Tensor, Tensor]]]
+    """Keys and values (rows, heads, pixels, d) of the anchors of this call and of earlier ones, by layer."""
+
+
+@dataclass
 class Call:
     """What one call of the UNet is to do, and what it brings back."""
 
@@ -82,6 +100,8 @@ class Call:
     anchors: dict[Processor, tuple[Tensor, Tensor]] | None = None
     """Where a clip's frames come in several calls: keys and values (rows, heads, pixels, d) of the anchor frames by
     layer, put there by the call that holds those frames and taken from there by the others."""
+    several: Anchors | None = None
+    """Of a clip with several anchors: those that serve its frames on the profile's anchor levels, in place of `keys`."""
     pooled_norm: bool = False
     """Group normalisation over all frames of a row instead of each frame."""
     leaves: Source | None = None
@@ -175,7 +195,7 @@ class SelfAttention(Processor):
         query = self._queries(call, attn, states)
         if call.leaves and call.leaves.self_attention and self.layer.injects:
             self.leave(call, query, key)
-        return attention(query, key, value)
+        return self._attention(call, query, key, value)
 
     def _injected(self, call: Call, attn, states: Tensor) -> Tensor:
         """The source's map on the target's values; the target's own only where a mask lets it."""
@@ -184,15 +204,33 @@ class SelfAttention(Processor):
         source_query, source_key = call.source.taken[self]
         groups = len(source_query)  # of a row
         if own is states:
-            value = torch.cat([value, value[-groups:]])
+            value = torch.cat([value, value[-len(source_key) :]])
         query = torch.cat([self._queries(call, attn, own), source_query])
-        out = attention(query, torch.cat([key, source_key]), value)
+        out = self._attention(call, query, torch.cat([key, source_key]), value)
         if own is not states:
             return out
         others, kept, injected = out[: -2 * groups], out[-2 * groups : -groups], out[-groups:]
         if call.mask:
             injected = torch.where(call.mask(self.layer.level).reshape(groups, 1, -1, 1), kept, injected)
         return torch.cat([others, injected])
+
+    def _attention(self, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attention of groups on theirs; of several anchors that to the two beside each frame, cross-faded."""
+        several = call.several
+        if not (several and self.layer.anchored):
+            return attention(query, key, value)
+        rows = query.unflatten(0, (-1, call.frames))
+        out = attention(query, _of_anchors(key, several.before), _of_anchors(value, several.before))
+        between = [place for place, share in enumerate(several.shares) if share]
+        if not between:
+            return out
+        after = [several.after[place] for place in between]
+        some = torch.stack([rows[:, place] for place in between], 1).flatten(0, 1)
+        there = attention(some, _of_anchors(key, after), _of_anchors(value, after)).unflatten(0, (-1, len(between)))
+        frames = out.unflatten(0, (-1, call.frames))
+        for index, place in enumerate(between):
+            frames[:, place].lerp_(there[:, index], several.shares[place])
+        return out
 
     def _shares_keys(self, call: Call) -> bool:
         """Whether all frames of a row have the same keys and values."""
@@ -207,7 +245,12 @@ class SelfAttention(Processor):
         return by_head(query, attn.heads)
 
     def _keys_and_values(self, call: Call, attn, for_keys: Tensor, for_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the anchor frames where they serve all, else of each frame or of those that serve it."""
+        """Of the anchor frames where they serve all, else of each frame or of those that serve it.
+
+        Of several anchors (rows, anchors, heads, pixels, d).
+        """
+        if call.several and self.layer.anchored:
+            return self._of_several(call, attn, for_keys, for_values)
         if not self._shares_keys(call):
             pair = by_head(attn.to_k(for_keys), attn.heads), by_head(attn.to_v(for_values), attn.heads)
             if self.layer.anchored and call.keys:
@@ -220,6 +263,15 @@ class SelfAttention(Processor):
         if call.anchors is not None:
             call.anchors[self] = pair
         return pair
+
+    def _of_several(self, call: Call, attn, for_keys: Tensor, for_values: Tensor) -> tuple[Tensor, Tensor]:
+        held = call.several.held
+        for anchor, place in call.several.made.items():  # each by itself: then no other one changes its last bits
+            frame = (states.unflatten(0, (-1, call.frames))[:, place] for states in (for_keys, for_values))
+            pair = zip((attn.to_k, attn.to_v), frame)
+            held.setdefault(anchor, {})[self] = tuple(by_head(project(states), attn.heads) for project, states in pair)
+        keys, values = zip(*(held[anchor][self] for anchor in call.several.frames))
+        return torch.stack(keys, 1), torch.stack(values, 1)
 
 
 class CrossAttention(Processor):
@@ -261,6 +313,11 @@ def _from_frames(states: Tensor, keys: Sequence[Sequence[int]], frames: int) -> 
     """Keys or values (rows * F, heads, pixels, d) from chosen frames, concatenated along the pixels."""
     rows = states.unflatten(0, (-1, frames))
     return torch.cat([rows[:, chosen] for chosen in keys], dim=-2).flatten(0, 1)
+
+
+def _of_anchors(states: Tensor, places: Sequence[int]) -> Tensor:
+    """Keys or values (rows, anchors, heads, pixels, d) as those of frames (rows * F, heads, pixels, d)."""
+    return torch.stack([states[:, place] for place in places], 1).flatten(0, 1)
 
 
 def _anchors(call: Call, states: Tensor) -> Tensor:

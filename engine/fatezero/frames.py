@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .attention import Call
-from .keys import FIXED_KEYS, key_frames
+from .attention import Anchors, Call
+from .keys import FIXED_KEYS, Served, key_frames
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class TemporalSettings:
     """Whether the checkpoint has layers that see all frames of a row (`temporal`)."""
     fixed: tuple[int, int, int] | None = None
     """Of a part of a clip: where the whole clip's first, middle and last frame lie in it."""
+    served: tuple[Served, ...] = ()
+    """Of a clip with several anchors (or a part of it): those of each frame, in place of `keys`."""
 
     @property
     def needs_whole_clip(self) -> bool:
@@ -35,13 +37,18 @@ class TemporalSettings:
         return key_frames(self.keys, frames, self.fixed)
 
     def anchors(self, frames: int) -> list[int]:
-        """The frames that serve all others, of a clip that need not be whole."""
+        """The frames that serve all others, of a clip that need not be whole; of several anchors the first."""
+        if self.served:
+            return [self.served[0].before]
         return sorted({chosen[0] for chosen in self.chosen(frames)})
 
     def parts(self, frames: int, size: int | None) -> list[list[int]]:
         """The frames of each call of a step: all of them, or parts of `size`, the first of which holds the anchors."""
         if size is None or size >= frames or self.needs_whole_clip:
             return [list(range(frames))]
+        if self.served:
+            along = self._along()
+            return [sorted(along[start : start + size]) for start in range(0, frames, size)]
         anchors = self.anchors(frames)
         others = sorted(set(range(frames)).difference(anchors))
         beside = max(0, size - len(anchors))
@@ -49,6 +56,13 @@ class TemporalSettings:
             sorted(anchors + others[:beside]),
             *(others[start : start + size] for start in range(beside, len(others), size)),
         ]
+
+    def _along(self) -> list[int]:
+        """All frames in their order, but that each of the anchors comes before the frames that it serves."""
+        order: dict[int, None] = {}
+        for frame, (before, after, _) in enumerate(self.served):
+            order |= dict.fromkeys((before, after, frame))
+        return list(order)
 
 
 Between = Callable[[float], None]
@@ -62,6 +76,9 @@ def calls(
 
     The first call leaves the anchor frames' keys and values to the others, so that no frame is computed twice.
     """
+    if temporal.served:
+        yield from _calls_along(temporal, rows, frames, size, between)
+        return
     parts = temporal.parts(frames, size)
     place = {frame: index for index, frame in enumerate(parts[0])}
     keys = [[place[chosen[frame]] for frame in parts[0]] for chosen in temporal.chosen(frames)]
@@ -74,6 +91,35 @@ def calls(
             torch.tensor(part),
             Call(rows, len(part), keys=() if done else keys, anchors=anchors, pooled_norm=temporal.pooled_norm),
         )
+        done += len(part)
+
+
+def _calls_along(
+    temporal: TemporalSettings, rows: tuple[str, ...], frames: int, size: int | None, between: Between
+) -> Iterator[tuple[Tensor, Call]]:
+    """The calls of a clip with several anchors: it is walked along, and no more is held between two calls than the keys
+    and values of the two anchors that the next frame lies between."""
+    parts = temporal.parts(frames, size)
+    serving = [sorted({anchor for frame in part for anchor in temporal.served[frame][:2]}) for part in parts]
+    needed_last = {anchor: number for number, anchors in enumerate(serving) for anchor in anchors}
+    held: dict[int, dict] = {}
+    done = 0
+    for number, (part, anchors) in enumerate(zip(parts, serving)):
+        if done:
+            between(done / frames)
+        served = [temporal.served[frame] for frame in part]
+        made = {frame: index for index, frame in enumerate(part) if frame in anchors}
+        own = Anchors(
+            frames=anchors,
+            made=made,
+            before=[anchors.index(one.before) for one in served],
+            after=[anchors.index(one.after) for one in served],
+            shares=[one.share for one in served],
+            held=held,
+        )
+        yield torch.tensor(part), Call(rows, len(part), several=own)
+        for anchor in [anchor for anchor in held if needed_last[anchor] == number]:
+            del held[anchor]
         done += len(part)
 
 

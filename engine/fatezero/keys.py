@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 FIXED_KEYS = ("first", "mid", "last")
 
@@ -22,3 +23,42 @@ def key_frames(keys: Sequence[str], frames: int, fixed: tuple[int, int, int] | N
         [places[key] if key in places else min(max(frame + int(key), 0), frames - 1) for frame in range(frames)]
         for key in keys
     ]
+
+
+class Served(NamedTuple):
+    """Which anchors serve a frame of a clip that has several, by their frames' numbers."""
+
+    before: int
+    """The anchor at or before the frame; beyond the outermost of a shot that one, on whichever side it lies."""
+    after: int
+    """The next one of the same shot; where `share` is 0, `before` again."""
+    share: float
+    """Of attention to `after`, 0 to below 1: how far the frame lies on the way there."""
+
+
+def several_anchors(key: str, frames: int, cuts: Sequence[int] = (), every: int = 0) -> tuple[Served, ...]:
+    """For each frame of a clip the anchors of its shot that serve it.
+
+    `cuts`: the frames, ascending, with which the second shot begins and all later ones. `every`: frames from an anchor
+    to the next at most; they stand in the middles of equal stretches of a shot. 0: one anchor a shot, its frame `key` of
+    `FIXED_KEYS`.
+    """
+    served = []
+    for first, end in zip((0, *cuts), (*cuts, frames)):
+        count = end - first
+        stretches = -(-count // every) if every else 1
+        if stretches > 1:
+            anchors = [first + ((2 * number + 1) * count - stretches) // (2 * stretches) for number in range(stretches)]
+        else:
+            anchors = [first + fixed_frames(count)[FIXED_KEYS.index(key)]]
+        served += [_between(anchors, frame) for frame in range(first, end)]
+    return tuple(served)
+
+
+def _between(anchors: Sequence[int], frame: int) -> Served:
+    after = next((anchor for anchor in anchors if anchor > frame), anchors[-1])
+    before = max((anchor for anchor in anchors if anchor <= frame), default=anchors[0])
+    if not before <= frame < after:  # beyond the outermost
+        return Served(before, before, 0.0)
+    share = (frame - before) / (after - before)
+    return Served(before, after if share else before, share)

@@ -142,7 +142,10 @@ class WorkerProcess:
             return done
         clock = Stopwatch()
         report = self._reporter(work, clock)
-        needed = computed(work.part, len(work.frames), work.settings.keys) if work.part else None
+        settings = work.settings
+        needed = None  # all of them: the whole clip's cuts decide which frames a part needs
+        if work.part and not (settings.anchor_cuts or settings.anchor_every):
+            needed = computed(work.part, len(work.frames), settings.keys)
         clip = frames.StoredClip(self._verified(work.owner, work.frames, report, needed))
         own_masks = None
         if work.own_masks:

@@ -104,6 +104,21 @@ def test_what_differs_from_the_preset_is_seen_and_reset(drawn, project):
     assert settings.changed_settings() == set() and not bpy.ops.fatezero.reset_to_preset.poll()
 
 
+def test_anchors_are_set_where_the_other_settings_are(drawn, project):
+    settings = project.scene.fatezero
+    project.prompts("a red ball", "a blue ball")
+    assert settings.as_edit().anchor_cuts and not settings.as_edit().anchor_every
+    assert {"Shots Apart", "Anchor Every"} <= set(drawn())
+    project.prompts(anchor_cuts=False, anchor_every=12)
+    assert settings.changed_settings() == {"anchor_cuts", "anchor_every"}
+    for asked in (settings.as_edit(), settings.as_reconstruction()):
+        assert (asked.anchor_cuts, asked.anchor_every) == (False, 12)
+    edit = settings.as_edit()
+    bpy.ops.fatezero.reset_to_preset()
+    settings.show(edit)
+    assert (settings.anchor_cuts, settings.anchor_every) == (False, 12)
+
+
 def test_the_engine_knows_better_how_words_are_read(drawn, addon, project):
     compare, Word = addon.words.compare, addon.words.Word
     kind = addon.operators.prompts.FATEZERO_OT_blend_word

@@ -10,7 +10,15 @@ from engine.devices import free_memory
 from engine.editing import Keep
 from engine.errors import EditError
 from engine.geometry import Geometry
-from engine.memory import AUTOENCODER_ACTIVATIONS, FRAMES_AT_ONCE, Budget, attempt, band_pixels, bytes_per_frame
+from engine.memory import (
+    AUTOENCODER_ACTIVATIONS,
+    FRAMES_AT_ONCE,
+    HELD_BY_ANCHORS,
+    Budget,
+    attempt,
+    band_pixels,
+    bytes_per_frame,
+)
 from protocol.settings import apply_preset
 
 CPU = torch.device("cpu")
@@ -28,6 +36,10 @@ def share_for(model, frames: float) -> float:
 )
 def test_as_many_frames_as_fit_but_more_than_the_anchors(model, room, frames, anchors, chunk):
     assert Budget(model, SMALL, CPU, share_for(model, room)).chunk(frames, anchors, None) == chunk
+
+
+def test_what_several_anchors_hold_is_room_for_frames_no_more(model):
+    assert Budget(model, SMALL, CPU, share_for(model, 5)).chunk(40, 1, None, HELD_BY_ANCHORS) == 4 - HELD_BY_ANCHORS
 
 
 def test_an_edit_goes_on_with_as_many_frames_as_it_was_begun_with(model):

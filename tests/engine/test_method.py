@@ -20,7 +20,7 @@ from engine.fatezero.attention import (
     Text,
 )
 from engine.fatezero.frames import TemporalSettings
-from engine.fatezero.keys import key_frames
+from engine.fatezero.keys import key_frames, several_anchors
 from engine.fatezero.masks import soft_mask
 from engine.fatezero.method import Blend, EditPlan, Inversion, edit, invert
 from engine.fatezero.normalization import ClipGroupNorm
@@ -272,9 +272,16 @@ def test_a_refined_mask_of_the_source_is_the_same_in_all_steps(small_edit):
     assert len(masks) == small_edit.steps and all(torch.equal(of_source, expected) for of_source, _ in masks)
 
 
-@pytest.fixture(scope="module", params=[("mid",), ("first", "mid", "last")], ids="-".join)
+SEVERAL = TemporalSettings(served=several_anchors("mid", 11, cuts=[8], every=3))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[TemporalSettings(), TemporalSettings(("first", "mid", "last")), SEVERAL],
+    ids=["mid", "first-mid-last", "several"],
+)
 def longer_edit(request, model, unet, read, embedding):
-    return Edit(model, unet, read, embedding, frames=11, side=8, temporal=TemporalSettings(keys=request.param))
+    return Edit(model, unet, read, embedding, frames=11, side=8, temporal=request.param)
 
 
 def difference(actual, expected):
@@ -341,8 +348,9 @@ def test_a_mask_of_everything_is_the_edits_own_attention(small_edit):
     assert (injected - free).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("temporal", [MID_FRAME, TemporalSettings(served=several_anchors("mid", 3, every=2))])
 @pytest.mark.parametrize(("steps_of_room", "fewest", "most"), [(0, 0, 0), (1.5, 1, 2), (9, 3, 3)])
-def test_what_the_inversion_leaves_is_what_the_source_would(small_edit, steps_of_room, fewest, most):
+def test_what_the_inversion_leaves_is_what_the_source_would(small_edit, steps_of_room, fewest, most, temporal):
     """An edit ends in the same bits whether all of the source was kept, a part, or nothing; also in parts of the clip."""
     plan = EditPlan(small_edit.source, small_edit.target, self_window=(0.0, 0.4), cross_window=(0.0, 0.6))
     prompt = small_edit.source, small_edit.embeddings["source"]
@@ -350,10 +358,10 @@ def test_what_the_inversion_leaves_is_what_the_source_would(small_edit, steps_of
     room = int(steps_of_room * small_edit.unet.leave(small_edit.latents, 500, prompt[1], asked).nbytes)
     for chunk in (None, 2):
         kept, inversion = KeptSources(plan.takes(small_edit.steps), room), Inversion([small_edit.latents])
-        for _ in invert(small_edit.unet, small_edit.schedule, inversion, *prompt, MID_FRAME, chunk, kept=kept):
+        for _ in invert(small_edit.unet, small_edit.schedule, inversion, *prompt, temporal, chunk, kept=kept):
             pass
         there = [step for step in range(small_edit.steps) if step in kept]
-        what = inversion, plan, small_edit.embeddings, MID_FRAME
+        what = inversion, plan, small_edit.embeddings, temporal
         with_kept = list(edit(small_edit.unet, small_edit.schedule, *what, chunk=chunk, kept=kept))
         assert not any(step in kept for step in there)
         without = list(edit(small_edit.unet, small_edit.schedule, *what, chunk=chunk))

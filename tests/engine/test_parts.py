@@ -5,7 +5,7 @@ import pytest
 
 from engine.clips import ArrayClip
 from engine.editing import EditError, Editor
-from engine.fatezero.keys import key_frames
+from engine.fatezero.keys import key_frames, several_anchors
 from engine.keeping import Keep
 from engine.parts import FRAMES_AT_ONCE, LEAST, Part, can_be_parted, computed, cut
 from protocol.settings import apply_preset
@@ -43,6 +43,19 @@ def test_parts_make_up_the_clip(count, most, keys):
     assert len(computed(parts[-1], count, keys)) % FRAMES_AT_ONCE == count % FRAMES_AT_ONCE
 
 
+@pytest.mark.parametrize(("count", "every", "cuts"), [(100, 12, []), (93, 5, [40, 41, 77]), (500, 0, [250])])
+def test_parts_take_along_the_anchors_that_their_frames_need(count, every, cuts):
+    served = several_anchors("mid", count, cuts, every)
+    parts = cut(settings(anchor_every=every), count, 4)
+    assert [frame for part in parts for frame in range(part.first, part.end)] == list(range(count))
+    for part in [*parts, Part(3, 9), Part(count - 9, count - 2), Part(count - 2, count)]:
+        frames = computed(part, count, ("mid",), served)
+        assert set(frames).issuperset(range(part.first, part.end))
+        assert all({*served[frame][:2]} <= set(frames) for frame in frames)
+        assert len(frames) % FRAMES_AT_ONCE == (count % FRAMES_AT_ONCE if part.end == count else 0)
+        assert len(frames) <= part.count + 3 + 2 * FRAMES_AT_ONCE
+
+
 @pytest.mark.parametrize("changes", [dict(keys=("mid", "-1")), dict(normalization="clip")])
 def test_what_needs_the_whole_clip_is_not_cut(changes, editor):
     asked = settings(**changes)
@@ -54,10 +67,14 @@ def test_what_needs_the_whole_clip_is_not_cut(changes, editor):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, BLEND, dict(BLEND, keys=("first", "last"))], ids=["plain", "blend", "two keys"]
+    "changes",
+    [{}, BLEND, dict(BLEND, keys=("first", "last")), dict(BLEND, anchor_every=6)],
+    ids=["plain", "blend", "two keys", "several anchors and a cut"],
 )
 def test_parts_are_the_whole_bit_for_bit(editor, tmp_path, changes):
     asked, clip = settings(**changes), ArrayClip(frames(45))
+    if changes.get("anchor_every"):
+        clip = ArrayClip(np.concatenate([frames(29) // 8, 224 + frames(16) // 8]))
     whole = editor.edit(clip, asked)
     parts = [*cut(asked, 45, 3), Part(3, 9)]  # the last: whatever a part is
     assert len(parts) > 2

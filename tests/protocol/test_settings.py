@@ -55,6 +55,9 @@ def test_what_is_given_goes_before_the_preset():
         ({"keys": ("+-1",)}, "keys has '+-1'"),
         ({"precision": "int4"}, "float32"),
         ({"normalization": "none"}, "frame, clip"),
+        ({"anchor_every": -1}, "anchor_every is -1"),
+        ({"anchor_every": 12, "keys": ("first",)}, "set keys to 'mid', or anchor_every to 0"),
+        ({"anchor_every": 12, "normalization": "clip"}, "set it to 'frame', or anchor_every to 0"),
     ],
 )
 def test_each_setting_out_of_range_is_one_sentence(changes, words):
