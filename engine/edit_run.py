@@ -16,14 +16,17 @@ from protocol.settings import EditSettings
 
 from .clips import Clip, PartOfClip
 from .errors import EditError
-from .fatezero.background import edited_share, lay_over
+from .fatezero.background import edited_share
 from .fatezero.frames import TemporalSettings
 from .fatezero.keys import fixed_frames
 from .fatezero.masks import combined
 from .fatezero.method import EditPlan, Inversion, changing_masks, edit, invert
 from .fatezero.schedule import Schedule
 from .fatezero.sources import KeptSources
+from .finishing import Finishing, Write
+from .geometry import levels_of
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
+from .keyframes import Chosen
 from .memory import Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
@@ -38,10 +41,6 @@ if TYPE_CHECKING:
     from .editing import Editor
 
 T = TypeVar("T")
-
-Write = Callable[[int, np.ndarray, dict[str | SoftMask, np.ndarray]], None]
-"""Takes edited frames in their order as they are made: the number of the first, from 0; (n, H, W, C) uint8 like the
-source's; and masks (n, H, W) uint8: for each mask word one in the frames' size, and soft masks, which are small."""
 
 
 class EditRun:
@@ -65,12 +64,16 @@ class EditRun:
     ):
         self._temporal = temporal_settings(editor.checkpoint.profile, settings)
         if part:
-            clip, write, self._temporal = _parted(clip, part, write, self._temporal)
+            clip, write, self._temporal = _parted(clip, part, write, self._temporal, settings)
             preview = preview and _of_whole(clip, preview)
-        self._editor, self._clip, self._settings, self._plan, self._write = editor, clip, settings, plan, write
+        self._geometry = editor.geometry(clip)
+        self._finishing = Finishing(clip, own_masks, settings, self._geometry, write)
+        if self._finishing.edited is not clip:
+            clip, own_masks = self._finishing.edited, self._finishing.edited_masks
+            preview = preview and _of_whole(clip, preview)
+        self._editor, self._clip, self._settings, self._plan = editor, clip, settings, plan
         self._schedule, self._steps, self._frames = schedule, schedule.steps, clip.shape[0]
         self._ticker = Ticker(report, self._costs())
-        self._geometry = editor.geometry(clip)
         self._factor, self._own_masks = editor.checkpoint.factor, own_masks
         self._previewer = Previewer(clip, self._geometry, preview) if preview else None
         # What it says is of the whole clip, which a part does not see.
@@ -209,18 +212,15 @@ class EditRun:
     def _decode(self, maps: Tensor | None) -> None:
         share = self._edited_share(maps) if self._settings.keep_background else None
         words, source = self._settings.mask_words, self._plan.source
-        for part, frames in self._autoencoded("decode", self._decode_part):
+        for part, levels in self._finishing.steadied(self._autoencoded("decode", self._decode_part)):
             masks = {}
             if words:
                 masks |= self._editor.word_masks(words, source, maps[part], self._state.latents, self._geometry)
                 masks |= self._soft_masks(words, maps[part])
             masks |= self._blend_mask(part, share)
-            if share is not None:
-                taken = self._with_own(self._geometry.to_masks(share[part]), part)
-                frames = lay_over(self._clip[part][..., :3], frames, taken)
-            if self._clip.shape[-1] == 4:
-                frames = np.concatenate([frames, self._clip[part][..., 3:]], axis=-1)
-            self._write(part.start, frames, masks)
+            taken = None if share is None else self._geometry.to_masks(share[part])
+            for _ in self._finishing.take(part, levels, taken, masks):
+                self._ticker.say("decode", part.start, self._frames)
 
     def _edited_share(self, maps: Tensor) -> Tensor:
         """(F, rows, columns) in 0 to 1, on the grid of the masks: how much of the edit each place of the result takes,
@@ -235,13 +235,6 @@ class EditRun:
         """Soft masks (n, h, w) uint8 of the words from the source's mean maps (n, pixels, tokens) of some frames."""
         grid = self._editor.grid(self._geometry)
         return of_words(words, self._plan.source, maps, grid, self._geometry, self._factor)
-
-    def _with_own(self, share: np.ndarray, part: slice) -> np.ndarray:
-        """A share (n, H, W) uint8 in the frames' size as the user's own mask changes it, with that one's fine edges."""
-        if self._own_masks is None:
-            return share
-        own = torch.from_numpy(np.ascontiguousarray(self._own_masks[part]))
-        return combined(torch.from_numpy(share), own, self._settings.own_mask).numpy()
 
     def _blend_mask(self, part: slice, share: Tensor | None) -> dict[SoftMask, np.ndarray]:
         """How much of the edit each place has taken: of pixels where the background is kept, else of the masked steps."""
@@ -262,7 +255,7 @@ class EditRun:
         pictures = self._editor.decode(self._state.latents[part], self._band)
         if self._reconstruction:
             self._reconstruction.compare(self._geometry.to_model(self._clip[part][..., :3]), pictures)
-        return self._geometry.to_frames(pictures)
+        return levels_of(pictures)
 
     def _autoencoded(self, stage: str, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
         """What `work` makes of each few frames in their order; of fewer, and of bands, once memory has run out."""
@@ -315,11 +308,13 @@ class EditRun:
 
 
 def _parted(
-    clip: Clip, part: Part, write: Write, temporal: TemporalSettings
+    clip: Clip, part: Part, write: Write, temporal: TemporalSettings, settings: EditSettings
 ) -> tuple[PartOfClip, Write, TemporalSettings]:
     """A part of the clip as a clip; what is computed beside it is not written."""
     if temporal.needs_whole_clip:
         raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
+    if settings.steady or settings.keyframe_step > 1:
+        raise EditError("needs-whole-clip", "Frames that are steadied or filled by motion need their neighbours.")
     whole = clip.shape[0]
     some = PartOfClip(clip, part, temporal.keys)
     places = {frame: index for index, frame in enumerate(some.frames)}
@@ -334,7 +329,7 @@ def _parted(
     return some, write_own, replace(temporal, fixed=tuple(places.get(frame, 0) for frame in fixed_frames(whole)))
 
 
-def _of_whole(clip: PartOfClip, preview: Callable[[Preview], None]) -> Callable[[Preview], None]:
+def _of_whole(clip: PartOfClip | Chosen, preview: Callable[[Preview], None]) -> Callable[[Preview], None]:
     """Shows what is seen of a part of a clip, with the numbers that the frames have in the whole."""
     return lambda seen: preview(replace(seen, frames=[clip.frames[index] for index in seen.frames]))
 
