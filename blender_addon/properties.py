@@ -12,6 +12,7 @@ from .places import Local, Remote
 from .protocol import models
 from .protocol.settings import (
     BUILTIN_MODEL,
+    MAX_STEADY,
     MAX_STEPS,
     EditSettings,
     Preset,
@@ -29,7 +30,7 @@ _FIRST = Preset.of("attribute", BUILTIN_MODEL)
 def _take_preset(settings: FATEZERO_PG_settings, _context) -> None:
     """Set what the preset sets for the chosen model; the rest stays as the user has it."""
     values = settings.preset_values()
-    for name in ("guidance", "cross_end", "self_end", "new_word_strength"):
+    for name in ("guidance", "cross_end", "self_end", "new_word_strength", "steady"):
         setattr(settings, name, values[name])
 
 
@@ -144,6 +145,15 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         default=_DEFAULTS.keep_background,
         options=set(),
     )
+    steady: IntProperty(
+        name="Steadiness",
+        description="Average what the edit changes over so many frames on either side, along the clip's own motion: it "
+        "flickers less, and details of the source stay sharp. 0: not at all",
+        min=0,
+        max=MAX_STEADY,
+        default=_FIRST.values.get("steady", _DEFAULTS.steady),
+        options=set(),
+    )
     model: EnumProperty(
         name="Model",
         description="The model that makes the edit",
@@ -181,6 +191,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "blend_target": "",
             "blend_threshold": _DEFAULTS.blend_threshold,
             "keep_background": _DEFAULTS.keep_background,
+            "steady": preset.values.get("steady", _DEFAULTS.steady),
         }
 
     def changed_settings(self) -> set[str]:
@@ -213,6 +224,8 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "self_window": Window(0.0, round(self.self_end, 4)),
             "blend_threshold": round(self.blend_threshold, 4),
             "keep_background": self.keep_background,
+            "steady": self.steady,
+            "keyframe_step": self.id_data.fatezero_work.keyframe_step,
             "model": self._model(),
         }
         if self.own_mask_mode != "NONE":
@@ -238,7 +251,10 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         self.steps, self.guidance = edit.steps, edit.guidance
         self.cross_end, self.self_end = edit.cross_window.end, edit.self_window.end
         self.new_word_strength = next(iter(edit.word_weights.values()), 1.0)
-        self.blend_threshold = edit.blend_threshold
+        self.blend_threshold, self.steady = edit.blend_threshold, edit.steady
+        work = self.id_data.fatezero_work
+        if edit.keyframe_step != work.keyframe_step:
+            work.step, work.between = edit.keyframe_step, "MOTION"
         for name, taken in zip(("blend_source", "blend_target"), self.preset_words()):
             words = getattr(edit, name)
             setattr(self, name, "" if list(words) == taken else " ".join(words))

@@ -47,14 +47,14 @@ def steadied(
     """Frames in their order, each with its number and (h, w, 3) uint8, averaged with `beside` frames on either side.
 
     `source` gives the clip's own frame of a number, alike. `beside` frames and one are held at a time. The first and the
-    last frames have fewer neighbours.
+    last frames have fewer neighbours, and so have those beside numbers that are left out.
     """
     waiting: deque[_Frame] = deque()
     for number, levels in edited:
         own = source(number)
         change = levels.astype(np.float32) - own
         new = _Frame(number, own, change, change.copy(), np.ones(own.shape[:2], np.float32))
-        if waiting and number - waiting[0].number > beside:
+        while waiting and number - waiting[0].number > beside:
             yield _done(waiting)
         for before in waiting:
             motion = Between(before.source, own)

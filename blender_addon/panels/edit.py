@@ -75,6 +75,7 @@ class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
         column = layout.column()
         column.active = bool(settings.blend_words("source"))
         draw_setting(column, settings, changed, "keep_background")
+        draw_setting(layout.column(), settings, changed, "steady")
 
 
 class FATEZERO_PT_result(Sidebar, bpy.types.Panel):
