@@ -3,7 +3,8 @@
 Each frame is edited nearly by itself, so what is new in it flickers a little, and so does what the autoencoder loses.
 The clip's own frames say where each place lies in the frames around it. There the changes (edited minus source) are
 averaged, as far as the motion can be trusted, and added to the frame's own source again: its detail stays sharp, and
-what is hidden in a neighbour takes nothing from there.
+what is hidden in a neighbour takes nothing from there. That is done twice: two short averages see as far as a long one,
+by motion between frames that are nearer, which is surer.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import numpy as np
 
 from .motion import Between, warped
 
+PASSES = 2
 LEAST = 0.01
 """Trust below which a place takes nothing from the other frame."""
 
 
 @dataclass
 class _Frame:
-    """One that waits for its neighbours."""
+    """One that waits for its neighbours: pictures (h, w, 3), and weights (h, w)."""
 
     number: int
     source: np.ndarray
@@ -30,15 +32,20 @@ class _Frame:
     sums: np.ndarray
     weights: np.ndarray
 
+    @classmethod
+    def of(cls, number: int, picture: np.ndarray, source: np.ndarray) -> _Frame:
+        change = picture.astype(np.float32) - source
+        return cls(number, source, change, change.copy(), np.ones(source.shape[:2], np.float32))
+
     def take(self, other: _Frame, way: np.ndarray, trust: np.ndarray) -> None:
         """Add what `other` has where `way` leads."""
         trust = np.where(trust < LEAST, np.float32(0), trust)
         self.sums += trust[..., None] * warped(other.change, way)
         self.weights += trust
 
-    def mean(self) -> np.ndarray:
-        """(h, w, 3) uint8: the source with the averaged change."""
-        return to_levels(self.source + self.sums / self.weights[..., None])
+    def averaged(self) -> tuple[int, np.ndarray, np.ndarray]:
+        """Its number, the source with the averaged change, and the source."""
+        return self.number, self.source + self.sums / self.weights[..., None], self.source
 
 
 def steadied(
@@ -46,23 +53,15 @@ def steadied(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Frames in their order, each with its number and (h, w, 3) uint8, averaged with `beside` frames on either side.
 
-    `source` gives the clip's own frame of a number, alike. `beside` frames and one are held at a time. The first and the
-    last frames have fewer neighbours, and so have those beside numbers that are left out.
+    `source` gives the clip's own frame of a number, alike; it is asked once for each. `beside` frames and one are held at
+    a time, for each pass. The first and the last frames have fewer neighbours, and so have those beside numbers that are
+    left out.
     """
-    waiting: deque[_Frame] = deque()
-    for number, levels in edited:
-        own = source(number)
-        change = levels.astype(np.float32) - own
-        new = _Frame(number, own, change, change.copy(), np.ones(own.shape[:2], np.float32))
-        while waiting and number - waiting[0].number > beside:
-            yield _done(waiting)
-        for before in waiting:
-            motion = Between(before.source, own)
-            before.take(new, motion.there, motion.trust)
-            new.take(before, motion.back, motion.trust_back)
-        waiting.append(new)
-    while waiting:
-        yield _done(waiting)
+    frames = ((number, picture, source(number)) for number, picture in edited)
+    for _ in range(PASSES):
+        frames = _averaged(frames, beside)
+    for number, values, _ in frames:
+        yield number, to_levels(values)
 
 
 def to_levels(values: np.ndarray) -> np.ndarray:
@@ -70,6 +69,18 @@ def to_levels(values: np.ndarray) -> np.ndarray:
     return values.round().clip(0, 255).astype(np.uint8)
 
 
-def _done(waiting: deque[_Frame]) -> tuple[int, np.ndarray]:
-    frame = waiting.popleft()
-    return frame.number, frame.mean()
+def _averaged(
+    frames: Iterable[tuple[int, np.ndarray, np.ndarray]], beside: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    waiting: deque[_Frame] = deque()
+    for frame in frames:
+        new = _Frame.of(*frame)
+        while waiting and new.number - waiting[0].number > beside:
+            yield waiting.popleft().averaged()
+        for before in waiting:
+            motion = Between(before.source, new.source)
+            before.take(new, motion.there, motion.trust)
+            new.take(before, motion.back, motion.trust_back)
+        waiting.append(new)
+    while waiting:
+        yield waiting.popleft().averaged()

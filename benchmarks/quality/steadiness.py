@@ -47,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.steadiness", description=__doc__)
     parser.add_argument("--count", type=int, default=10, help="pairs; kinds take turns")
     parser.add_argument("--precision", default="bfloat16")
+    parser.add_argument("--only", nargs="*", default=list(WAYS), metavar="NAME", help="rows by name")
     parser.add_argument("--world", type=Path, default=KEPT / "world", help="rendered clips")
     parser.add_argument("--state", type=Path, default=KEPT / "steadiness", help="edits that are done")
     chosen = parser.parse_args()
@@ -58,7 +59,7 @@ def main() -> None:
             editor = editor or Editor.load("builtin", precision=chosen.precision)
             _edit(editor, number, known, path)
         with np.load(path) as edits:
-            for name, measured in _measure(known, edits):
+            for name, measured in _measure(known, edits, chosen.only):
                 rows.setdefault(name, []).append((pair(number).kind, measured))
         print(number, flush=True)
     _report(rows)
@@ -77,7 +78,7 @@ def _edit(editor: Editor, number: int, known: Truth, path: Path) -> None:
     np.savez(path, times=np.array(times), **arrays, **coded)
 
 
-def _measure(known: Truth, edits: np.lib.npyio.NpzFile) -> Iterator[tuple[str, Figures]]:
+def _measure(known: Truth, edits: np.lib.npyio.NpzFile, chosen: list[str]) -> Iterator[tuple[str, Figures]]:
     motion, seen = true_motion(known.passes)
     coded = {name: edits[f"coded_{name}"] for name in ("source", "target")}
     source_warp, whole = warp_error(known.source, motion, seen), edits["k1"]
@@ -86,7 +87,7 @@ def _measure(known: Truth, edits: np.lib.npyio.NpzFile) -> Iterator[tuple[str, F
     for name, step in HELD.items():
         held = edits[f"k{step}"][np.arange(FRAMES) // step]
         yield name, _figures(known, held, coded, whole, edits["times"][step - 1] / edits["times"][0])
-    for name, (step, beside) in WAYS.items():
+    for name, (step, beside) in ((name, WAYS[name]) for name in chosen):
         begun = time.process_time()
         clip = finished(known.source, edits[f"k{step}"], step, beside)
         seconds = edits["times"][step - 1] + time.process_time() - begun
