@@ -35,6 +35,12 @@ class Known(msgspec.Struct, frozen=True):
     """By stage."""
     size: int
     """Bytes of its result."""
+    keyframe_step: int = 1
+
+    @property
+    def edited(self) -> int:
+        """Frames that the model edited."""
+        return _edited(self.frames, self.keyframe_step)
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -54,6 +60,12 @@ class Amount(NamedTuple):
     pixels: int
     """Of one frame."""
     model: str
+    keyframe_step: int = 1
+
+    @property
+    def edited(self) -> int:
+        """Frames that the model edits."""
+        return _edited(self.frames, self.keyframe_step)
 
 
 def learn(job: Job) -> None:
@@ -63,7 +75,7 @@ def learn(job: Job) -> None:
     amount, key = amount_of(job.source, job.settings), _key(job.engine, job.settings.model)
     try:
         size = sum(path.stat().st_size for path in job.folder.rglob("*") if path.is_file())
-        known = Known(amount.frames, amount.steps, amount.pixels, job.timings, size)
+        known = Known(amount.frames, amount.steps, amount.pixels, job.timings, size, amount.keyframe_step)
         book = _read()
         book[key] = [*book.get(key, []), known][-KEPT:]
         write_private(folders.timings_file(), msgspec.json.encode(book))
@@ -74,7 +86,7 @@ def learn(job: Job) -> None:
 def amount_of(source: Source, settings: EditSettings) -> Amount:
     """What there is to do for an edit."""
     width, height = source.frame_size
-    return Amount(source.pictures, settings.steps, width * height, settings.model)
+    return Amount(source.pictures, settings.steps, width * height, settings.model, settings.keyframe_step)
 
 
 def of(amounts: list[Amount], engine: str) -> Estimate:
@@ -87,16 +99,21 @@ def of(amounts: list[Amount], engine: str) -> Estimate:
         size += sum(amount.frames * amount.pixels for amount in each) * per_pixel
         told &= bool(known)
         frames = sum(amount.frames for amount in each)
-        frame_steps = sum(amount.frames * amount.steps for amount in each)
+        frame_steps = sum(amount.edited * amount.steps for amount in each)
         for stage in {stage for k in known for stage in k.seconds}:
             took = [(k, k.seconds[stage]) for k in known if stage in k.seconds]
             if stage == "load":
                 seconds += median(t for _, t in took)
             elif stage in BY_STEP:
-                seconds += median(t / (k.frames * k.steps) for k, t in took) * frame_steps
+                seconds += median(t / (k.edited * k.steps) for k, t in took) * frame_steps
             else:
                 seconds += median(t / k.frames for k, t in took) * frames
     return Estimate(seconds if told else None, size)
+
+
+def _edited(frames: int, step: int) -> int:
+    """Of so many frames every `step`-th, and the last."""
+    return -(-max(0, frames - 1) // step) + min(1, frames)
 
 
 _cached: tuple[float, dict[str, list[Known]]] = (-1.0, {})

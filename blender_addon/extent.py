@@ -33,7 +33,7 @@ def part(source: Source, strip, scene: bpy.types.Scene) -> Source:
     elif work.frames == "RANGE":
         first, end = work.first, work.last + 1
     narrowed = within(source, first, end)
-    return replace(narrowed, step=min(work.step, narrowed.count), percent=work.percent, box=visible_box(scene, strip))
+    return replace(narrowed, step=min(work.held, narrowed.count), percent=work.percent, box=visible_box(scene, strip))
 
 
 def within(source: Source, first: int, end: int) -> Source:
@@ -70,7 +70,7 @@ def count_of(strip, scene: bpy.types.Scene) -> tuple[int, int]:
     elif work.frames == "RANGE":
         first, end = work.first, work.last + 1
     covered = max(0, min(end, right) - max(first, left))
-    return -(-covered // work.step), right - left
+    return -(-covered // work.held), right - left
 
 
 def visible_box(scene: bpy.types.Scene, strip) -> Box | None:

@@ -14,6 +14,7 @@ from .protocol.limits import MAX_FRAMES
 from .protocol.settings import (
     BUILTIN_MODEL,
     DEFAULT_GUIDANCE,
+    MAX_STEADY,
     MAX_STEPS,
     EditSettings,
     Preset,
@@ -39,6 +40,7 @@ def _take_preset(settings: FATEZERO_PG_settings, _context) -> None:
         "mask",
         "blend_threshold",
         "keep_background",
+        "steady",
     ):
         setattr(settings, name, values[name])
 
@@ -181,6 +183,15 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         default=_DEFAULTS.anchor_every,
         options=set(),
     )
+    steady: IntProperty(
+        name="Steadiness",
+        description="Average what the edit changes over so many frames on either side, along the clip's own motion: it "
+        "flickers less, and details of the source stay sharp. 0: not at all",
+        min=0,
+        max=MAX_STEADY,
+        default=_FIRST.values.get("steady", _DEFAULTS.steady),
+        options=set(),
+    )
     model: EnumProperty(
         name="Model",
         description="The model that makes the edit",
@@ -221,6 +232,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "keep_background": preset.values["keep_background"],
             "anchor_cuts": _DEFAULTS.anchor_cuts,
             "anchor_every": _DEFAULTS.anchor_every,
+            "steady": preset.values.get("steady", _DEFAULTS.steady),
         }
 
     def changed_settings(self) -> set[str]:
@@ -255,6 +267,8 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "self_window": Window(0.0, round(self.self_end, 4)),
             "mask": self.mask,
             "blend_threshold": round(self.blend_threshold, 4),
+            "steady": self.steady,
+            "keyframe_step": self.id_data.fatezero_work.keyframe_step,
             "model": self._model(),
             **self._anchors(),
         }
@@ -285,6 +299,10 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         self.new_word_strength = next(iter(edit.word_weights.values()), 1.0)
         self.mask, self.blend_threshold = edit.mask, edit.blend_threshold
         self.anchor_cuts, self.anchor_every = edit.anchor_cuts, edit.anchor_every
+        self.steady = edit.steady
+        work = self.id_data.fatezero_work
+        if edit.keyframe_step != work.keyframe_step:
+            work.step, work.between = edit.keyframe_step, "MOTION"
         for name, taken in zip(("blend_source", "blend_target"), self.preset_words()):
             words = getattr(edit, name)
             setattr(self, name, "" if list(words) == taken else " ".join(words))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import bpy
 from bpy.props import CollectionProperty, EnumProperty, IntProperty, PointerProperty, StringProperty
 
+from .protocol.settings import MAX_KEYFRAME_STEP
+
 
 class FATEZERO_PG_target(bpy.types.PropertyGroup):
     """One of several target prompts for the same strip."""
@@ -32,11 +34,20 @@ class FATEZERO_PG_work(bpy.types.PropertyGroup):
     first: IntProperty(name="From", description="First frame to edit", min=0, default=1, options=set())
     last: IntProperty(name="To", description="Last frame to edit", min=0, default=24, options=set())
     step: IntProperty(
-        name="Hold",
-        description="Edit the first of so many frames and hold it for all of them: a quick try, not a smooth clip",
+        name="Frame Step",
+        description="Edit one of so many frames: it takes as much less time. 1: every frame",
         min=1,
-        max=24,
+        max=MAX_KEYFRAME_STEP,
         default=1,
+        options=set(),
+    )
+    between: EnumProperty(
+        name="Between",
+        description="What the frames between the edited ones show",
+        items=[
+            ("MOTION", "Motion", "What the edit changes, carried along the clip's own motion from the edited frames"),
+            ("HOLD", "Hold", "The edited frame before: a quick try, not a smooth clip"),
+        ],
         options=set(),
     )
     percent: IntProperty(
@@ -49,6 +60,17 @@ class FATEZERO_PG_work(bpy.types.PropertyGroup):
         default=100,
         options=set(),
     )
+
+    @property
+    def held(self) -> int:
+        """For so many frames each edited one is shown, and only these are sent."""
+        return self.step if self.between == "HOLD" else 1
+
+    @property
+    def keyframe_step(self) -> int:
+        """Of so many frames that are sent one is edited."""
+        return self.step if self.between == "MOTION" else 1
+
     targets: CollectionProperty(
         type=FATEZERO_PG_target, name="Targets", description="Target prompts of the variations", options=set()
     )

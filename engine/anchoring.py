@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import ceil
 
 from protocol.settings import EditSettings
 
 from .clips import Clip
 from .fatezero.frames import TemporalSettings
 from .fatezero.keys import several_anchors
+from .keyframes import keyframes
 from .shots import find_cuts
 
 _MOST_LISTED = 8
@@ -19,17 +22,19 @@ _NAMES = {"first": "first", "mid": "middle", "last": "last"}
 def anchored(
     temporal: TemporalSettings, settings: EditSettings, clip: Clip, told: Callable[[int], None]
 ) -> tuple[TemporalSettings, list[str]]:
-    """How frames of a whole clip see each other, and what the user is told of it, a sentence each.
+    """How the frames of a whole clip that the model edits see each other, and what the user is told of it, a sentence each.
 
     Where frames meet in one fixed frame, that becomes one of each shot, or several of it; a clip without a cut is left as
     it is, unless the settings ask for several. `told` as in `find_cuts`.
     """
-    frames = clip.shape[0]
     if temporal.needs_whole_clip or len(temporal.keys) > 1:
         asked = settings.anchor_every and temporal.needs_whole_clip
         return temporal, [_NOT_HERE] if asked else []
     cuts = find_cuts(clip, told) if settings.anchor_cuts else []
-    served = several_anchors(temporal.keys[0], frames, cuts, settings.anchor_every)
+    edited = keyframes(clip.shape[0], settings.keyframe_step)
+    shots = sorted({bisect_left(edited, cut) for cut in cuts})
+    every = ceil(settings.anchor_every / settings.keyframe_step)
+    served = several_anchors(temporal.keys[0], len(edited), shots, every)
     if len({one.before for one in served}) > 1:
         temporal = replace(temporal, served=served)
     return temporal, [_note(settings, cuts)] if cuts else []

@@ -23,7 +23,7 @@ from .editing import Editor, Keep
 from .fatezero import background, blending, masks, method, refined
 from .fatezero.attention import Call, CrossAttention, SelfAttention, Text
 from .fatezero.unet import FateZeroUNet
-from .geometry import Geometry
+from .geometry import Geometry, levels_of
 from .models import text
 from .service import frames as image_files
 from .service.store import Store
@@ -43,7 +43,7 @@ JOB = (
     Part("image files: write", (image_files.encode, Store.put)),
     Part("autoencoder: encode", (autoencoder.encode,)),
     Part("autoencoder: decode", (autoencoder.decode,)),
-    Part("frames to the model's size and back", (Geometry.to_model, Geometry.to_frames, Geometry.to_masks)),
+    Part("frames to the model's size and back", (Geometry.to_model, levels_of, Geometry.enlarged, Geometry.to_masks)),
     Part("text encoder", (text.embed,)),
     Part("UNet: inversion", (FateZeroUNet.__call__,), method.invert),
     Part("UNet: source row of the edit", (FateZeroUNet.leave,)),

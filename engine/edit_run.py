@@ -17,7 +17,7 @@ from protocol.settings import EditSettings
 from .anchoring import anchored
 from .clips import Clip, PartOfClip
 from .errors import EditError
-from .fatezero.background import edited_share, lay_over, refined_share
+from .fatezero.background import edited_share, refined_share
 from .fatezero.blending import changing_masks
 from .fatezero.frames import TemporalSettings
 from .fatezero.keys import Served, fixed_frames
@@ -25,7 +25,10 @@ from .fatezero.masks import combined
 from .fatezero.method import EditPlan, Inversion, edit, invert
 from .fatezero.schedule import Schedule
 from .fatezero.sources import KeptSources
+from .finishing import Finishing, Write
+from .geometry import levels_of, pictures_of
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
+from .keyframes import Chosen
 from .memory import HELD_BY_ANCHORS, Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
@@ -40,10 +43,6 @@ if TYPE_CHECKING:
     from .editing import Editor
 
 T = TypeVar("T")
-
-Write = Callable[[int, np.ndarray, dict[str | SoftMask, np.ndarray]], None]
-"""Takes edited frames in their order as they are made: the number of the first, from 0; (n, H, W, C) uint8 like the
-source's; and masks (n, H, W) uint8: for each mask word one in the frames' size, and soft masks, which are small."""
 
 
 class EditRun:
@@ -70,11 +69,15 @@ class EditRun:
         temporal, whole = temporal_settings(editor.checkpoint.profile, settings), clip.shape[0]
         self._temporal, notes = anchored(temporal, settings, clip, lambda _: self._ticker.say("encode", 0, whole))
         if part:
-            clip, write, self._temporal = _parted(clip, part, write, self._temporal)
+            clip, write, self._temporal = _parted(clip, part, write, self._temporal, settings)
             preview = preview and _of_whole(clip, preview)
-        self._editor, self._clip, self._settings, self._plan, self._write = editor, clip, settings, plan, write
-        self._frames = clip.shape[0]
         self._geometry = editor.geometry(clip)
+        self._finishing = Finishing(clip, own_masks, settings, self._geometry, write)
+        if self._finishing.edited is not clip:
+            clip, own_masks = self._finishing.edited, self._finishing.edited_masks
+            preview = preview and _of_whole(clip, preview)
+        self._editor, self._clip, self._settings, self._plan = editor, clip, settings, plan
+        self._frames = clip.shape[0]
         self._factor, self._own_masks = editor.checkpoint.factor, own_masks
         self._words = WordMasks(
             plan.source, editor.grid(self._geometry), self._geometry, self._factor, settings.mask == "refined"
@@ -217,7 +220,7 @@ class EditRun:
     def _decode(self, maps: Tensor | None) -> None:
         settings = self._settings
         share = self._edited_share(maps) if settings.keep_background and not self._in_pictures else None
-        for part, (frames, edited) in self._autoencoded("decode", self._decode_part):
+        for part, levels in self._finishing.steadied(self._autoencoded("decode", self._decode_part)):
             source = self._pictures(part) if settings.mask_words or self._in_pictures else None
             masks = {}
             if settings.mask_words:
@@ -225,14 +228,12 @@ class EditRun:
                     masks |= made
             taken = None if share is None else share[part]
             if self._in_pictures:
-                taken = self._refined_share(maps[part], source, part, edited)
+                taken = self._refined_share(maps[part], source, part, pictures_of(levels))
             masks |= self._blend_mask(part, taken)
             if taken is not None:
-                levels = self._with_own(self._geometry.to_masks(taken), part)
-                frames = lay_over(self._clip[part][..., :3], frames, levels)
-            if self._clip.shape[-1] == 4:
-                frames = np.concatenate([frames, self._clip[part][..., 3:]], axis=-1)
-            self._write(part.start, frames, masks)
+                taken = self._geometry.to_masks(taken)
+            for _ in self._finishing.take(part, levels, taken, masks):
+                self._ticker.say("decode", part.start, self._frames)
 
     @property
     def _in_pictures(self) -> bool:
@@ -263,13 +264,6 @@ class EditRun:
         """The source's frames for the model, (n, 3, H, W) in -1 to 1."""
         return self._geometry.to_model(self._clip[part][..., :3])
 
-    def _with_own(self, share: np.ndarray, part: slice) -> np.ndarray:
-        """A share (n, H, W) uint8 in the frames' size as the user's own mask changes it, with that one's fine edges."""
-        if self._own_masks is None:
-            return share
-        own = torch.from_numpy(np.ascontiguousarray(self._own_masks[part]))
-        return combined(torch.from_numpy(share), own, self._settings.own_mask).numpy()
-
     def _blend_mask(self, part: slice, share: Tensor | None) -> dict[SoftMask, np.ndarray]:
         """How much of the edit each place has taken: of pixels where the background is kept, else of the masked steps."""
         masked_steps = self._plan.masked_steps(self._steps)
@@ -285,12 +279,11 @@ class EditRun:
             levels = combined(torch.from_numpy(levels), torch.from_numpy(own), self._settings.own_mask).numpy()
         return {SoftMask(word=" ".join(self._settings.blend_source), kind="blend"): levels}
 
-    def _decode_part(self, part: slice) -> tuple[np.ndarray, Tensor]:
-        """The edit's frames, and as the model made them."""
+    def _decode_part(self, part: slice) -> np.ndarray:
         pictures = self._editor.decode(self._state.latents[part], self._band)
         if self._reconstruction:
             self._reconstruction.compare(self._pictures(part), pictures)
-        return self._geometry.to_frames(pictures), pictures
+        return levels_of(pictures)
 
     def _autoencoded(self, stage: str, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
         """What `work` makes of each few frames in their order; of fewer, and of bands, once memory has run out."""
@@ -343,11 +336,13 @@ class EditRun:
 
 
 def _parted(
-    clip: Clip, part: Part, write: Write, temporal: TemporalSettings
+    clip: Clip, part: Part, write: Write, temporal: TemporalSettings, settings: EditSettings
 ) -> tuple[PartOfClip, Write, TemporalSettings]:
     """A part of the clip as a clip; what is computed beside it is not written."""
     if temporal.needs_whole_clip:
         raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
+    if settings.steady or settings.keyframe_step > 1:
+        raise EditError("needs-whole-clip", "Frames that are steadied or filled by motion need their neighbours.")
     whole = clip.shape[0]
     some = PartOfClip(clip, computed(part, whole, temporal.keys, temporal.served))
     places = {frame: index for index, frame in enumerate(some.frames)}
@@ -365,7 +360,7 @@ def _parted(
     return some, write_own, replace(temporal, fixed=fixed, served=placed)
 
 
-def _of_whole(clip: PartOfClip, preview: Callable[[Preview], None]) -> Callable[[Preview], None]:
+def _of_whole(clip: PartOfClip | Chosen, preview: Callable[[Preview], None]) -> Callable[[Preview], None]:
     """Shows what is seen of a part of a clip, with the numbers that the frames have in the whole."""
     return lambda seen: preview(replace(seen, frames=[clip.frames[index] for index in seen.frames]))
 

@@ -30,25 +30,32 @@ class Geometry:
 
     def to_model(self, frames: np.ndarray) -> Tensor:
         """(F, H, W, 3) uint8 to (F, 3, h, w) float32 in -1 to 1."""
+        return torch.from_numpy(self.to_levels(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+    def to_levels(self, frames: np.ndarray) -> np.ndarray:
+        """(F, H, W, 3) to (F, h, w, 3) uint8, as the model sees them."""
         left, top = self._corner()
         margins = [(top, self.padded[1] - self.content[1] - top), (left, self.padded[0] - self.content[0] - left)]
         small = [
             np.pad(np.asarray(_resize(Image.fromarray(frame), self.content)), [*margins, (0, 0)], mode="edge")
             for frame in frames
         ]
-        return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        return np.stack(small)
 
     def to_frames(self, pictures: Tensor) -> np.ndarray:
         """(F, 3, h, w) in -1 to 1 to (F, H, W, 3) uint8."""
-        levels = ((pictures.float().clamp(-1, 1) + 1.0) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return np.stack([np.asarray(_resize(Image.fromarray(self._crop(frame)), self.frame)) for frame in levels])
+        return self.enlarged(levels_of(pictures))
+
+    def enlarged(self, levels: np.ndarray) -> np.ndarray:
+        """(F, h, w, 3) to (F, H, W, 3) uint8: what the model sees to frames."""
+        return np.stack([np.asarray(_resize(Image.fromarray(self.crop(frame)), self.frame)) for frame in levels])
 
     def to_masks(self, soft: Tensor) -> np.ndarray:
         """(F, rows, columns) in 0 to 1, over the padded picture, to (F, H, W) uint8."""
         width, height = self.padded
         full = torch.nn.functional.interpolate(soft[:, None].float(), size=(height, width), mode="bilinear")
         levels = (full[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy()
-        cropped = [Image.fromarray(np.ascontiguousarray(self._crop(mask))) for mask in levels]
+        cropped = [Image.fromarray(np.ascontiguousarray(self.crop(mask))) for mask in levels]
         return np.stack([np.asarray(mask.resize(self.frame, Image.Resampling.BILINEAR)) for mask in cropped])
 
     def small(self, most: int, padded_width: int) -> tuple[int, int]:
@@ -71,12 +78,23 @@ class Geometry:
             maps.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
         )
 
+    def crop(self, picture: np.ndarray) -> np.ndarray:
+        """(h, w, …) over the padded picture to the frame's part of it."""
+        left, top = self._corner()
+        return picture[top : top + self.content[1], left : left + self.content[0]]
+
     def _corner(self) -> tuple[int, int]:
         return tuple((outer - inner) // 2 for outer, inner in zip(self.padded, self.content))
 
-    def _crop(self, picture: np.ndarray) -> np.ndarray:
-        left, top = self._corner()
-        return picture[top : top + self.content[1], left : left + self.content[0]]
+
+def levels_of(pictures: Tensor) -> np.ndarray:
+    """(F, 3, h, w) in -1 to 1 to (F, h, w, 3) uint8."""
+    return ((pictures.float().clamp(-1, 1) + 1.0) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def pictures_of(levels: np.ndarray) -> Tensor:
+    """(F, h, w, 3) uint8 to (F, 3, h, w) in -1 to 1."""
+    return torch.from_numpy(levels).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -36,8 +36,12 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 def can_be_parted(settings: EditSettings) -> bool:
-    """Whether frames meet in fixed anchor frames only, as far as the settings decide it; a tuned checkpoint may object."""
-    return settings.normalization == "frame" and all(key in FIXED_KEYS for key in settings.keys)
+    """Whether frames meet in fixed anchor frames only, as far as the settings decide it; a tuned checkpoint may object.
+
+    What is steadied or filled by motion looks at its neighbours, which another part would edit once more.
+    """
+    by_itself = not settings.steady and settings.keyframe_step == 1
+    return by_itself and settings.normalization == "frame" and all(key in FIXED_KEYS for key in settings.keys)
 
 
 def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:

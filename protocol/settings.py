@@ -77,6 +77,12 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint or normalisation need the whole clip, it stays one."""
     normalization: str = "frame"
     """Statistics of group normalisation: of each `frame`, or of the whole `clip` (as the authors ran it)."""
+    keyframe_step: int = 1
+    """The model edits every so-manieth frame, and the last; what it changes is carried along the clip's own motion to the
+    others. 1: all frames."""
+    steady: int = 0
+    """Frames on either side over which what an edit changes is averaged along the clip's own motion, against flicker; of
+    keyframes, so many keyframes. 0: none."""
     model: str = BUILTIN_MODEL
     """`builtin`, or the name under which a checkpoint is registered on the engine's machine (see `models`)."""
     precision: str = "auto"
@@ -84,6 +90,8 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MASKS = ("paper", "refined")
+MAX_KEYFRAME_STEP = 24
+MAX_STEADY = 8
 OWN_MASKS = ("replace", "limit", "add", "subtract")
 """What a user's own mask may do."""
 
@@ -195,6 +203,8 @@ def check(settings: EditSettings) -> None:
     _in_range("guidance", settings.guidance, 0.0, 50.0)
     _in_range("blend_threshold", settings.blend_threshold, 0.0, 1.0)
     _one_of("mask", settings.mask, MASKS)
+    _in_range("keyframe_step", settings.keyframe_step, 1, MAX_KEYFRAME_STEP)
+    _in_range("steady", settings.steady, 0, MAX_STEADY)
     _one_of("own_mask", settings.own_mask, ("", *OWN_MASKS))
     _one_of("cross_mode", settings.cross_mode, ("refine", "replace"))
     _one_of("normalization", settings.normalization, ("frame", "clip"))

@@ -78,6 +78,10 @@ _CHANGES = {
     "background not kept": always(keep_background=False),
     "latents not blended": unblended,
     "latents blended in the authors' steps": always(blend_steps=Window(0.2, 0.8)),
+    "keyframes: every 2nd": always(keyframe_step=2),
+    "keyframes: every 4th": always(keyframe_step=4),
+    "steadied over 2": always(steady=2),
+    "steadied over 4": always(steady=4),
 }
 ABLATIONS = [
     *(Strategy(name, changes) for name, changes in _CHANGES.items()),

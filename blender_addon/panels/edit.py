@@ -79,6 +79,7 @@ class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
         column = layout.column()
         draw_setting(column, settings, changed, "anchor_cuts")
         draw_setting(column, settings, changed, "anchor_every")
+        draw_setting(column, settings, changed, "steady")
 
 
 class FATEZERO_PT_result(Sidebar, bpy.types.Panel):

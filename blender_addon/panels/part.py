@@ -27,10 +27,16 @@ class FATEZERO_PT_part(Sidebar, bpy.types.Panel):
             column.prop(work, "last")
         column = layout.column(align=True)
         column.prop(work, "step")
-        column.prop(work, "percent", slider=True)
+        row = column.row(align=True)
+        row.active = work.step > 1
+        row.prop(work, "between", expand=True)
+        layout.prop(work, "percent", slider=True)
         if work.step > 1:
-            text = iface_("Each edited frame is held for {count} frames").format(count=work.step)
-            layout.label(text=text, icon="INFO", translate=False)
+            text = {
+                "HOLD": "Each edited frame is held for {count} frames",
+                "MOTION": "One of {count} frames is edited; motion fills the others",
+            }[work.between]
+            layout.label(text=iface_(text).format(count=work.step), icon="INFO", translate=False)
         strip = strips.selected(scene)
         if strip is not None:
             layout.label(text=cost_of(scene, strip), icon="TIME", translate=False)
@@ -44,7 +50,7 @@ def cost_of(scene: bpy.types.Scene, strip) -> str:
     width, height = box[2:] if box else (scene.render.resolution_x, scene.render.resolution_y)
     width, height = width * work.percent // 100, height * work.percent // 100
     model = {"BUILTIN": BUILTIN_MODEL, "NAMED": settings.model_name.strip()}.get(settings.model, "")
-    amount = estimates.Amount(frames, settings.steps, width * height, model)
+    amount = estimates.Amount(frames, settings.steps, width * height, model, work.keyframe_step)
     text = figures.cost(frames, count, estimates.of([amount], chosen.place().name))
     return f"{text} ({width} x {height})"
 

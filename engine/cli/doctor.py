@@ -14,7 +14,18 @@ from ..devices import choose_device, describe
 from ..errors import EditError
 from ..models.checkpoint import BUILTIN, load
 
-NEEDED = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow", "av", "pyzmq", "msgspec")
+NEEDED = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "safetensors",
+    "numpy",
+    "pillow",
+    "av",
+    "opencv-python-headless",
+    "pyzmq",
+    "msgspec",
+)
 OPTIONAL = {"xformers": "optional, for CUDA"}
 
 

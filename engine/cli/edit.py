@@ -166,6 +166,12 @@ def _parser() -> argparse.ArgumentParser:
         "--normalization", choices=("frame", "clip"), help="group normalisation over each frame, or the clip"
     )
     fine.add_argument(
+        "--keyframe-step", type=int, metavar="N", help="edit every N-th frame and the last; motion fills the others"
+    )
+    fine.add_argument(
+        "--steady", type=int, metavar="N", help="average what changes over N frames on either side, along the motion"
+    )
+    fine.add_argument(
         "--model",
         help=f"'{BUILTIN_MODEL}' (default), a name that 'models add' gave, or a Stable Diffusion 1.x or 2.x folder or file",
     )

@@ -169,9 +169,26 @@ def test_a_source_that_was_trimmed_longer_and_moved(addon, project, session, sou
     assert where(addon, result)[1:] == (11, 13)
 
 
+def test_motion_fills_what_the_model_does_not_edit(addon, project, session, source):
+    work = project.scene.fatezero_work
+    work.step, work.between = 3, "MOTION"
+    project.prompts(steady=1)
+    project.select(source)
+    project.save()
+    bpy.ops.fatezero.edit_strip()
+    reach(session, "done")
+    result = project.strips[session.job.result]
+    assert len({element.filename for element in result.elements}) == len(result.elements) == source.frame_final_duration
+    kept = addon.again.settings_of(addon.reimport.origin_of(result))
+    assert (kept.keyframe_step, kept.steady) == (3, 1)
+    work.step = 1
+    assert bpy.ops.fatezero.edit_again(strip=result.name) == {"FINISHED"}
+    assert project.scene.fatezero.as_edit() == kept
+
+
 def test_a_range_is_made_anew_as_a_range(addon, project, session, source):
     work = project.scene.fatezero_work
-    work.frames, work.first, work.last, work.step = "RANGE", 11, 13, 2
+    work.frames, work.first, work.last, work.step, work.between = "RANGE", 11, 13, 2, "HOLD"
     project.select(source)
     project.save()
     bpy.ops.fatezero.edit_strip()

@@ -56,9 +56,24 @@ def test_the_preview_range(addon, project, exported):
 
 
 def test_held_frames(addon, project, exported):
-    source, frames = exported(project.image_strip(), step=4)
+    source, frames = exported(project.image_strip(), step=4, between="HOLD")
     assert (source.pictures, addon.extent.count_of(project.strips["clip"], project.scene)) == (2, (2, FRAMES))
     assert np.array_equal(frames, random_frames(FRAMES, (WIDTH, HEIGHT), False, 1)[::4])
+
+
+def test_frames_that_motion_fills_are_exported_too(addon, project, exported):
+    source, frames = exported(project.image_strip(), step=4, between="MOTION")
+    assert (source.pictures, len(frames)) == (FRAMES, FRAMES)
+    project.prompts(steady=2)
+    settings = project.scene.fatezero.as_edit()
+    assert (settings.keyframe_step, settings.steady) == (4, 2)
+    whole, part = (addon.estimates.Amount(FRAMES, 20, 1, "builtin", step) for step in (1, 4))
+    assert (whole.edited, part.edited, addon.estimates.amount_of(source, settings).edited) == (FRAMES, 3, 3)
+    project.scene.fatezero_work.step = 1
+    project.scene.fatezero.show(settings)
+    assert project.scene.fatezero.as_edit() == settings
+    project.scene.fatezero_work.between = "HOLD"
+    assert project.scene.fatezero.as_edit().keyframe_step == 1
 
 
 def test_a_smaller_size(addon, project, exported):

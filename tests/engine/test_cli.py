@@ -45,8 +45,9 @@ def test_edit_of_a_trimmed_folder_with_masks(tmp_path, small_checkpoint):
 def test_edit_of_a_video_gives_a_video(tmp_path, small_checkpoint):
     write_clip(tmp_path / "in.mp4", np.full((4, 41, 60, 3), 90, np.uint8), 24)
     engine(
-        "edit", tmp_path / "in.mp4", *PROMPTS, "--model", small_checkpoint, "--steps", 1, "--out", tmp_path / "o.mp4"
-    )
+        "edit", tmp_path / "in.mp4", *PROMPTS, "--model", small_checkpoint, "--steps", 1, "--out", tmp_path / "o.mp4",
+        "--keyframe-step", 2, "--steady", 1,
+    )  # fmt: skip
     frames, rate = read_clip(tmp_path / "o.mp4")
     assert frames.shape == (4, 42, 60, 3) and rate == 24
 

@@ -1,0 +1,86 @@
+"""Steadier edits: what an edit changes, averaged along the motion of the clip's own frames.
+
+Each frame is edited nearly by itself, so what is new in it flickers a little, and so does what the autoencoder loses.
+The clip's own frames say where each place lies in the frames around it. There the changes (edited minus source) are
+averaged, as far as the motion can be trusted, and added to the frame's own source again: its detail stays sharp, and
+what is hidden in a neighbour takes nothing from there. That is done twice: two short averages see as far as a long one,
+by motion between frames that are nearer, which is surer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .motion import Between, warped
+
+PASSES = 2
+LEAST = 0.01
+"""Trust below which a place takes nothing from the other frame."""
+
+
+@dataclass
+class _Frame:
+    """One that waits for its neighbours: pictures (h, w, 3), and weights (h, w)."""
+
+    number: int
+    source: np.ndarray
+    change: np.ndarray
+    sums: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, number: int, picture: np.ndarray, source: np.ndarray) -> _Frame:
+        change = picture.astype(np.float32) - source
+        return cls(number, source, change, change.copy(), np.ones(source.shape[:2], np.float32))
+
+    def take(self, other: _Frame, way: np.ndarray, trust: np.ndarray) -> None:
+        """Add what `other` has where `way` leads."""
+        trust = np.where(trust < LEAST, np.float32(0), trust)
+        self.sums += trust[..., None] * warped(other.change, way)
+        self.weights += trust
+
+    def averaged(self) -> tuple[int, np.ndarray, np.ndarray]:
+        """Its number, the source with the averaged change, and the source."""
+        return self.number, self.source + self.sums / self.weights[..., None], self.source
+
+
+def steadied(
+    edited: Iterable[tuple[int, np.ndarray]], source: Callable[[int], np.ndarray], beside: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Frames in their order, each with its number and (h, w, 3) uint8, averaged with `beside` frames on either side.
+
+    `source` gives the clip's own frame of a number, alike; it is asked once for each. `beside` frames and one are held at
+    a time, for each pass. The first and the last frames have fewer neighbours, and so have those beside numbers that are
+    left out.
+    """
+    frames = ((number, picture, source(number)) for number, picture in edited)
+    for _ in range(PASSES):
+        frames = _averaged(frames, beside)
+    for number, values, _ in frames:
+        yield number, to_levels(values)
+
+
+def to_levels(values: np.ndarray) -> np.ndarray:
+    """Any values as 8-bit levels."""
+    return values.round().clip(0, 255).astype(np.uint8)
+
+
+def _averaged(
+    frames: Iterable[tuple[int, np.ndarray, np.ndarray]], beside: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    waiting: deque[_Frame] = deque()
+    for frame in frames:
+        new = _Frame.of(*frame)
+        while waiting and new.number - waiting[0].number > beside:
+            yield waiting.popleft().averaged()
+        for before in waiting:
+            motion = Between(before.source, new.source)
+            before.take(new, motion.there, motion.trust)
+            new.take(before, motion.back, motion.trust_back)
+        waiting.append(new)
+    while waiting:
+        yield waiting.popleft().averaged()
