@@ -11,6 +11,10 @@ BUILTIN_MODEL = "builtin"
 DEFAULT_GUIDANCE = 7.5
 MAX_STEPS = 999
 """Of the 1000 timesteps that Stable Diffusion was trained on, its offset leaves this many."""
+MAX_REUSE = 10
+"""Far beyond what is of use."""
+DRAFT_REUSE = 5
+"""`reuse` of a draft; what that is worth: `docs/speed.md`."""
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
@@ -30,6 +34,9 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     preset: str = "attribute"
     """The preset that the other settings were taken from; it changes nothing by itself."""
     steps: int = 20
+    reuse: int = 1
+    """Every how many steps all of the UNet is computed; in those between, its finest level alone, on what the last whole
+    one has brought up to it (DeepCache): faster, and less exact. 1: in every step."""
     guidance: float = DEFAULT_GUIDANCE
     """Classifier-free guidance of the editing steps; at 1 or less there is none."""
     cross_mode: str = "refine"
@@ -70,6 +77,11 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`builtin`, or the name under which a checkpoint is registered on the engine's machine (see `models`)."""
     precision: str = "auto"
     """`float32`, `float16`, `bfloat16`, or `auto`: what is fast and safe on the device."""
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether not all of the UNet is computed in every step."""
+        return self.reuse > 1
 
 
 OWN_MASKS = ("replace", "limit", "add", "subtract")
@@ -157,7 +169,7 @@ def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettin
 
 def for_masks(settings: EditSettings) -> EditSettings:
     """What of these settings counts where only masks are wanted: all that decides the inversion."""
-    same = {name: getattr(settings, name) for name in ("steps", "keys", "normalization", "model", "precision")}
+    same = {name: getattr(settings, name) for name in ("steps", "reuse", "keys", "normalization", "model", "precision")}
     return EditSettings(source=settings.source, target=settings.source, preset="reconstruct", **same)
 
 
@@ -167,6 +179,7 @@ def check(settings: EditSettings) -> None:
         if not prompt.strip():
             raise SettingsError(f"The {role} prompt is empty; say in a few words what {_MEANING[role]}.")
     _in_range("steps", settings.steps, 1, MAX_STEPS)
+    _in_range("reuse", settings.reuse, 1, MAX_REUSE)
     _in_range("guidance", settings.guidance, 0.0, 50.0)
     _in_range("blend_threshold", settings.blend_threshold, 0.0, 1.0)
     _one_of("own_mask", settings.own_mask, ("", *OWN_MASKS))

@@ -28,7 +28,7 @@ def _edit(options: argparse.Namespace) -> None:
 
     home = endpoint.default_home()
     model = models.resolve(home, settings.model) if settings.model in models.known(home) else settings.model
-    editor = Editor.load(model, options.device, settings.precision)
+    editor = Editor.load(model, options.device, settings.precision, home)
     with tqdm(total=100, bar_format="{desc:8} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}", leave=False) as bar:
 
         def show(progress: Progress) -> None:
@@ -94,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     fine = parser.add_argument_group("settings (default: the preset's)")
     fine.add_argument("--steps", type=int, help="denoising steps: 10 for style, 20 to 50 for shape")
+    fine.add_argument(
+        "--reuse", type=int, metavar="N", help="compute all of the UNet in every N-th step only: faster, less exact"
+    )
     fine.add_argument("--guidance", type=float, help="classifier-free guidance; 1 or less is none")
     fine.add_argument(
         "--cross-mode", choices=("refine", "replace"), help="align the prompts, or swap words one for one"

@@ -37,6 +37,7 @@ def test_what_is_given_goes_before_the_preset():
         ({"source": " "}, "source prompt is empty"),
         ({"target": ""}, "target prompt is empty"),
         ({"steps": 0}, "between 1 and 999"),
+        ({"reuse": 0}, "between 1 and 10"),
         ({"guidance": 51.0}, "between 0 and 50"),
         ({"guidance": float("nan")}, "between 0 and 50"),
         ({"cross_mode": "swap"}, "refine, replace"),
