@@ -13,8 +13,6 @@ MAX_STEPS = 999
 """Of the 1000 timesteps that Stable Diffusion was trained on, its offset leaves this many."""
 MAX_REUSE = 10
 """Far beyond what is of use."""
-DRAFT_REUSE = 5
-"""`reuse` of a draft; what that is worth: `docs/speed.md`."""
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
@@ -37,6 +35,8 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     reuse: int = 1
     """Every how many steps all of the UNet is computed; in those between, its finest level alone, on what the last whole
     one has brought up to it (DeepCache): faster, and less exact. 1: in every step."""
+    full_steps: int = 0
+    """Of a draft (`draft_of`) the steps that it takes in full; it changes nothing by itself. 0: this is no draft."""
     guidance: float = DEFAULT_GUIDANCE
     """Classifier-free guidance of the editing steps; at 1 or less there is none."""
     cross_mode: str = "refine"
@@ -77,11 +77,6 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`builtin`, or the name under which a checkpoint is registered on the engine's machine (see `models`)."""
     precision: str = "auto"
     """`float32`, `float16`, `bfloat16`, or `auto`: what is fast and safe on the device."""
-
-    @property
-    def is_draft(self) -> bool:
-        """Whether not all of the UNet is computed in every step."""
-        return self.reuse > 1
 
 
 OWN_MASKS = ("replace", "limit", "add", "subtract")
@@ -167,6 +162,21 @@ def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettin
     return settings
 
 
+def draft_of(settings: EditSettings) -> EditSettings:
+    """The same edit as a draft: half of its steps, and all of the UNet in every second of them. What that saves, and
+    costs: `docs/speed.md`."""
+    if settings.full_steps:
+        return settings
+    return msgspec.structs.replace(settings, steps=-(-settings.steps // 2), reuse=2, full_steps=settings.steps)
+
+
+def in_full(settings: EditSettings) -> EditSettings:
+    """The edit that `settings` are a draft of; themselves where they are none."""
+    if not settings.full_steps:
+        return settings
+    return msgspec.structs.replace(settings, steps=settings.full_steps, reuse=1, full_steps=0)
+
+
 def for_masks(settings: EditSettings) -> EditSettings:
     """What of these settings counts where only masks are wanted: all that decides the inversion."""
     same = {name: getattr(settings, name) for name in ("steps", "reuse", "keys", "normalization", "model", "precision")}
@@ -180,6 +190,7 @@ def check(settings: EditSettings) -> None:
             raise SettingsError(f"The {role} prompt is empty; say in a few words what {_MEANING[role]}.")
     _in_range("steps", settings.steps, 1, MAX_STEPS)
     _in_range("reuse", settings.reuse, 1, MAX_REUSE)
+    _in_range("full_steps", settings.full_steps, 0, MAX_STEPS)
     _in_range("guidance", settings.guidance, 0.0, 50.0)
     _in_range("blend_threshold", settings.blend_threshold, 0.0, 1.0)
     _one_of("own_mask", settings.own_mask, ("", *OWN_MASKS))

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from protocol import endpoint, models
-from protocol.settings import BUILTIN_MODEL, PRESETS, EditSettings, SettingsError, Window, apply_preset
+from protocol.settings import BUILTIN_MODEL, PRESETS, EditSettings, SettingsError, Window, apply_preset, draft_of
 
 from ..clips import read_clip, write_clip
 from ..errors import EditError
@@ -55,9 +55,10 @@ def settings_of(options: argparse.Namespace) -> EditSettings:
         if name in changes:
             changes[name] = dict(changes[name])
     try:
-        return apply_preset(preset, source, target, **changes)
+        settings = apply_preset(preset, source, target, **changes)
     except SettingsError as error:
         raise EditError("settings", str(error)) from error
+    return draft_of(settings) if options.draft else settings
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     words.add_argument("--source", required=True, help="what is in the clip; name every object to be edited or kept")
     words.add_argument("--target", help="what shall be in it instead (not needed to reconstruct)")
     words.add_argument("--preset", choices=PRESETS, default="attribute", help="the kind of edit (default: attribute)")
+    words.add_argument(
+        "--draft", action="store_true", help="a quick look: half of the steps, all of the UNet in every second of them"
+    )
     words.add_argument(
         "--masks",
         dest="mask_words",

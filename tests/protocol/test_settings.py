@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from protocol.settings import EditSettings, Preset, SettingsError, Window, apply_preset, check
+from protocol.settings import EditSettings, Preset, SettingsError, Window, apply_preset, check, draft_of, in_full
 
 SOURCE, TARGET = "a red cube on grass", "a blue cube on grass"
 
@@ -91,3 +91,12 @@ def test_the_built_in_model_blends_latents_where_words_change():
     assert not apply_preset("attribute", SOURCE, TARGET, model="sd").blend_source
     added = apply_preset("attribute", "a ball", "a ball on grass")
     assert not added.blend_source and not added.blend_latents  # no word of the source says where
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 20])
+def test_a_draft_knows_what_it_is_a_draft_of(steps):
+    full = apply_preset("attribute", SOURCE, TARGET, steps=steps)
+    draft = draft_of(full)
+    assert (draft.steps, draft.reuse) == ((steps + 1) // 2, 2)
+    assert in_full(draft) == full == in_full(full) and draft_of(draft) == draft
+    check(draft)
