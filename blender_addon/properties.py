@@ -80,7 +80,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             (
                 "DRAFT",
                 "Draft",
-                "Half of the steps, and most of the model in every second of them: a quick look, to be rendered in full later",
+                "Fewer steps, and most of the model in every fifth of them only: a quick look, to be rendered in full later",
             ),
         ],
         options=set(),

@@ -29,11 +29,14 @@ VARIANTS = {
     "reuse 2": dict(reuse=2),
     "reuse 3": dict(reuse=3),
     "reuse 5": dict(reuse=5),
-    "half of the steps": dict(steps=0.5),
-    "half of the steps, reuse 2: the draft": dict(steps=0.5, reuse=2),
-    "half of the steps, reuse 3": dict(steps=0.5, reuse=3),
+    "10 steps": dict(steps=10),
+    "10 steps, reuse 2": dict(steps=10, reuse=2),
+    "10 steps, reuse 3": dict(steps=10, reuse=3),
+    "15 steps, reuse 3": dict(steps=15, reuse=3),
+    "15 steps, reuse 5: the draft": dict(steps=15, reuse=5),
 }
-"""Settings that are changed, ``steps`` by a factor; the first is what the others are measured against."""
+"""Settings that are changed, of edits in 20 steps; the first is what the others are measured against."""
+STEPS = 20
 
 
 def main() -> None:
@@ -42,7 +45,6 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=FIRST, help="number of the first pair")
     parser.add_argument("--count", type=int, default=10, help="pairs; kinds take turns")
     parser.add_argument("--frames", type=int, default=4, help="of each clip")
-    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--world", type=Path, default=KEPT / "world", help="rendered clips")
     parser.add_argument("--out", type=Path, help="a file that takes each edit's figures, a line of JSON each")
@@ -65,8 +67,7 @@ def edits(editor: Editor, number: int, chosen: argparse.Namespace):
     known = truth(its_pair, chosen.world, chosen.frames)
     full, seconds = None, 0.0
     for name, changes in VARIANTS.items():
-        settings = msgspec.structs.replace(Strategy(METHOD).settings(its_pair, chosen.steps), mask_words=())
-        changes = dict(changes) | ({"steps": -(-chosen.steps // 2)} if "steps" in changes else {})
+        settings = msgspec.structs.replace(Strategy(METHOD).settings(its_pair, STEPS), mask_words=())
         begun = time.process_time()
         frames = editor.edit(known.source, msgspec.structs.replace(settings, **changes)).frames
         taken = time.process_time() - begun

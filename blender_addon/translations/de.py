@@ -325,7 +325,7 @@ WORDS = {
     "Full": "Voll",
     "All of the steps, and all of the model in each": "Alle Schritte und in jedem das ganze Modell",
     "Draft": "Entwurf",
-    "Half of the steps, and most of the model in every second of them: a quick look, to be rendered in full later": "Die Hälfte der Schritte, und den größten Teil des Modells in jedem zweiten davon: ein schneller Blick, um später in voller Qualität zu rendern",
+    "Fewer steps, and most of the model in every fifth of them only: a quick look, to be rendered in full later": "Weniger Schritte, und den größten Teil des Modells nur in jedem fünften davon: ein schneller Blick, um später in voller Qualität zu rendern",
     "Steps": "Schritte",
     "Denoising steps, there and back: more take longer and come closer to the source": "Entrauschungsschritte, hin und zurück: Mehr dauern länger und kommen der Quelle näher",
     "Guidance": "Führung",

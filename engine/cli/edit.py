@@ -87,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     words.add_argument("--target", help="what shall be in it instead (not needed to reconstruct)")
     words.add_argument("--preset", choices=PRESETS, default="attribute", help="the kind of edit (default: attribute)")
     words.add_argument(
-        "--draft", action="store_true", help="a quick look: half of the steps, all of the UNet in every second of them"
+        "--draft",
+        action="store_true",
+        help="a quick look: fewer steps, and all of the UNet in every fifth of them only",
     )
     words.add_argument(
         "--masks",

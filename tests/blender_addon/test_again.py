@@ -126,7 +126,7 @@ def test_a_draft_says_so_and_is_made_in_full_with_one_click(addon, project, sess
     result = project.strips[session.job.result]
     project.select(result)
     draft, before = addon.again.settings_of(addon.reimport.origin_of(result)), frames_of(result)
-    assert (draft.steps, draft.reuse) == (2, 2) and addon.reimport.is_draft(addon.reimport.origin_of(result))
+    assert (draft.steps, draft.reuse) == (3, 5) and addon.reimport.is_draft(addon.reimport.origin_of(result))
     project.scene.fatezero.quality = "FULL"
     assert bpy.ops.fatezero.edit_again() == {"FINISHED"}
     assert project.scene.fatezero.quality == "DRAFT" and project.scene.fatezero.as_edit() == draft

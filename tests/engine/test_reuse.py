@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 
+from engine.cli.edit import _parser, settings_of
 from engine.editing import Keep
 from engine.fatezero.attention import EMPTY, TARGET, Call
 from engine.fatezero.frames import TemporalSettings
 from engine.fatezero.method import Blend, EditPlan, Inversion, edit, invert
 from engine.fatezero.reuse import Deep, edit_blocks, inversion_blocks
 from engine.fatezero.sources import KeptSources
-from protocol.settings import apply_preset
+from protocol.settings import apply_preset, draft_of
 from tests.engine.test_method import Edit, difference, random
 
 REUSE = 2
@@ -186,3 +187,8 @@ def test_an_edit_that_is_ended_between_steps_ends_in_the_same_bits(editor, tmp_p
 def test_edits_of_before_the_setting_are_full_ones():
     known = msgspec.json.decode(b'{"source":"a","target":"b"}', type=type(settings()))
     assert known.reuse == 1 and settings().reuse == 1
+
+
+def test_the_command_line_makes_drafts():
+    asked = ["clip.mp4", "--out", "edited.mp4", "--source", "a red ball", "--target", "a blue ball", "--draft"]
+    assert settings_of(_parser().parse_args(asked)) == draft_of(apply_preset("attribute", "a red ball", "a blue ball"))
