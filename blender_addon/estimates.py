@@ -17,7 +17,7 @@ from .strips import Source
 log = logging.getLogger(__name__)
 
 KEPT = 12
-"""Jobs that are remembered for each engine and model."""
+"""Jobs that are remembered for each engine and model, and of drafts with that."""
 BY_STEP = ("invert", "edit")
 """Stages that take their time for each frame and step; all others but `load` do for each frame."""
 BYTES_PER_PIXEL = 1.5
@@ -61,6 +61,7 @@ class Amount(NamedTuple):
     """Of one frame."""
     model: str
     keyframe_step: int = 1
+    reuse: int = 1
 
     @property
     def edited(self) -> int:
@@ -72,7 +73,8 @@ def learn(job: Job) -> None:
     """Remember what a job took that is done."""
     if job.state != "done" or not job.timings or job.folder is None:
         return
-    amount, key = amount_of(job.source, job.settings), _key(job.engine, job.settings.model)
+    amount = amount_of(job.source, job.settings)
+    key = _key(job.engine, amount)
     try:
         size = sum(path.stat().st_size for path in job.folder.rglob("*") if path.is_file())
         known = Known(amount.frames, amount.steps, amount.pixels, job.timings, size, amount.keyframe_step)
@@ -86,15 +88,16 @@ def learn(job: Job) -> None:
 def amount_of(source: Source, settings: EditSettings) -> Amount:
     """What there is to do for an edit."""
     width, height = source.frame_size
-    return Amount(source.pictures, settings.steps, width * height, settings.model, settings.keyframe_step)
+    size = width * height
+    return Amount(source.pictures, settings.steps, size, settings.model, settings.keyframe_step, settings.reuse)
 
 
 def of(amounts: list[Amount], engine: str) -> Estimate:
     """What edits will take one after the other on the engine of that name."""
     book, size, seconds, told = _read(), 0.0, 0.0, bool(amounts)
-    for model in {amount.model for amount in amounts}:
-        known = book.get(_key(engine, model), [])
-        each = [amount for amount in amounts if amount.model == model]
+    for key in {_key(engine, amount) for amount in amounts}:
+        known = book.get(key, [])
+        each = [amount for amount in amounts if _key(engine, amount) == key]
         per_pixel = median(k.size / (k.frames * k.pixels) for k in known) if known else BYTES_PER_PIXEL
         size += sum(amount.frames * amount.pixels for amount in each) * per_pixel
         told &= bool(known)
@@ -135,5 +138,6 @@ def _read() -> dict[str, list[Known]]:
     return dict(_cached[1])
 
 
-def _key(engine: str, model: str) -> str:
-    return f"{engine}\n{model}"
+def _key(engine: str, amount: Amount) -> str:
+    """Drafts are known apart."""
+    return f"{engine}\n{amount.model}" + (f"\n{amount.reuse}" if amount.reuse > 1 else "")

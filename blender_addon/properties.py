@@ -21,6 +21,7 @@ from .protocol.settings import (
     SettingsError,
     Window,
     apply_preset,
+    draft_of,
     new_words,
 )
 from .trouble import Trouble, as_is
@@ -81,6 +82,19 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         ],
         default="attribute",
         update=_take_preset,
+        options=set(),
+    )
+    quality: EnumProperty(
+        name="Quality",
+        description="How exactly the edit is computed",
+        items=[
+            ("FULL", "Full", "All of the steps, and all of the model in each"),
+            (
+                "DRAFT",
+                "Draft",
+                "Fewer steps, and most of the model in every fifth of them only: a quick look, to be rendered in full later",
+            ),
+        ],
         options=set(),
     )
     steps: IntProperty(
@@ -283,9 +297,10 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             if words := getattr(self, name).replace(",", " ").split():
                 changes[name] = tuple(words)
         try:
-            return apply_preset(self.preset, self.source.strip(), target.strip(), **changes | more)
+            edit = apply_preset(self.preset, self.source.strip(), target.strip(), **changes | more)
         except SettingsError as error:
             raise as_is(str(error)) from error
+        return draft_of(edit) if self.quality == "DRAFT" else edit
 
     def show(self, edit: EditSettings) -> None:
         """Put an edit's prompts and settings into the panel: what the panel has no field for is left as it is."""
@@ -294,7 +309,8 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         if self.model == "NAMED":
             self.model_name = edit.model
         self.preset = edit.preset
-        self.steps, self.guidance = edit.steps, edit.guidance
+        self.quality = "DRAFT" if edit.full_steps else "FULL"
+        self.steps, self.guidance = edit.full_steps or edit.steps, edit.guidance
         self.cross_end, self.self_end = edit.cross_window.end, edit.self_window.end
         self.new_word_strength = next(iter(edit.word_weights.values()), 1.0)
         self.mask, self.blend_threshold = edit.mask, edit.blend_threshold

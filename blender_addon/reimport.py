@@ -88,6 +88,11 @@ def settings_of(origin: Origin) -> dict:
     return json.loads(origin.settings)
 
 
+def is_draft(origin: Origin) -> bool:
+    """Whether it was made as a draft."""
+    return settings_of(origin).get("full_steps", 0) > 0
+
+
 def push_undo(message: str) -> None:
     """Let the user undo what was just done; a timer has no window of its own, so it takes the first."""
     for window in bpy.context.window_manager.windows:

@@ -182,7 +182,7 @@ class EditRun:
 
         told()
         source = self._plan.source, self._embeddings["source"]
-        how = self._temporal, self._chunk, told, self._sources
+        how = self._temporal, self._chunk, told, self._sources, self._plan.reuse
         for _ in invert(self._editor.unet, self._schedule, self._inversion, *source, *how):
             told()
         return True
@@ -332,6 +332,7 @@ class EditRun:
             steps=self._steps,
             temporal=asdict(self._temporal),
             scheduler=dict(self._editor.checkpoint.scheduler_config),
+            **({"reuse": self._plan.reuse} if self._plan.reuse > 1 else {}),
         )
 
 

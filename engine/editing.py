@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from traceback import clear_frames
 
 import numpy as np
@@ -20,6 +21,7 @@ from .clips import ArrayClip, Clip
 from .devices import choose_device, choose_dtype, free_memory, held_memory, release_memory, use_real_cores
 from .edit_run import EditRun, Write
 from .errors import EditError
+from .fatezero import kernels
 from .fatezero.profile import level_sizes
 from .fatezero.prompts import Prompt
 from .fatezero.schedule import Schedule
@@ -69,12 +71,20 @@ class Editor:
         self._embeddings: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
 
     @classmethod
-    def load(cls, model: str | Model, device: str = "auto", precision: str = "auto") -> Editor:
-        """Load a model, `builtin` or a checkpoint's path; EditError says what is wrong with it and what would do."""
+    def load(
+        cls, model: str | Model, device: str = "auto", precision: str = "auto", home: Path | None = None
+    ) -> Editor:
+        """Load a model, `builtin` or a checkpoint's path; EditError says what is wrong with it and what would do.
+
+        `home`: the engine's, where attention is to be computed by what is fastest on the device (`kernels.settle`).
+        """
         place = choose_device(device)
+        dtype = choose_dtype(precision, place)
         if place.type == "cpu":
             use_real_cores()
-        return cls(load(model, place, choose_dtype(precision, place)))
+        if home:
+            kernels.settle(place, dtype, home)
+        return cls(load(model, place, dtype))
 
     def edit(
         self,

@@ -36,6 +36,7 @@ def edit_plan(settings: EditSettings, source: Prompt, target: Prompt) -> EditPla
         word_weights=settings.word_weights,
         self_window=_pair(settings.self_window),
         blend=blend,
+        reuse=settings.reuse,
     )
 
 

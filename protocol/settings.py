@@ -13,6 +13,8 @@ BUILTIN_MODEL = "builtin"
 DEFAULT_GUIDANCE = 7.5
 MAX_STEPS = 999
 """Of the 1000 timesteps that Stable Diffusion was trained on, its offset leaves this many."""
+MAX_REUSE = 10
+"""Far beyond what is of use."""
 
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
@@ -32,6 +34,11 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     preset: str = "attribute"
     """The preset that the other settings were taken from; it changes nothing by itself."""
     steps: int = 20
+    reuse: int = 1
+    """Every how many steps all of the UNet is computed; in those between, its finest level alone, on what the last whole
+    one has brought up to it (DeepCache): faster, and less exact. 1: in every step."""
+    full_steps: int = 0
+    """Of a draft (`draft_of`) the steps that it takes in full; it changes nothing by itself. 0: this is no draft."""
     guidance: float = DEFAULT_GUIDANCE
     """Classifier-free guidance of the editing steps; at 1 or less there is none."""
     cross_mode: str = "refine"
@@ -184,7 +191,22 @@ def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettin
     return settings
 
 
-FOR_INVERSION = ("steps", "keys", "anchor_every", "anchor_cuts", "normalization", "model", "precision")
+def draft_of(settings: EditSettings) -> EditSettings:
+    """The same edit as a draft: three quarters of its steps, and all of the UNet in every fifth of them. What that
+    saves, and costs: `docs/speed.md`."""
+    if settings.full_steps:
+        return settings
+    return msgspec.structs.replace(settings, steps=-(-3 * settings.steps // 4), reuse=5, full_steps=settings.steps)
+
+
+def in_full(settings: EditSettings) -> EditSettings:
+    """The edit that `settings` are a draft of; themselves where they are none."""
+    if not settings.full_steps:
+        return settings
+    return msgspec.structs.replace(settings, steps=settings.full_steps, reuse=1, full_steps=0)
+
+
+FOR_INVERSION = ("steps", "reuse", "keys", "anchor_every", "anchor_cuts", "normalization", "model", "precision")
 """Settings that, with the source prompt, decide an inversion."""
 
 
@@ -200,6 +222,8 @@ def check(settings: EditSettings) -> None:
         if not prompt.strip():
             raise SettingsError(f"The {role} prompt is empty; say in a few words what {_MEANING[role]}.")
     _in_range("steps", settings.steps, 1, MAX_STEPS)
+    _in_range("reuse", settings.reuse, 1, MAX_REUSE)
+    _in_range("full_steps", settings.full_steps, 0, MAX_STEPS)
     _in_range("guidance", settings.guidance, 0.0, 50.0)
     _in_range("blend_threshold", settings.blend_threshold, 0.0, 1.0)
     _one_of("mask", settings.mask, MASKS)

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+from . import way
+
 STRIPS, JOBS, TIMES = 500, 20, 200
 LIMITS = {"panels": 2.0, "tick": 4.0}
 """Milliseconds that drawing all panels and an idle tick may take."""
@@ -30,19 +32,35 @@ class Layout:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.addon", description=__doc__)
     parser.add_argument("--out", type=Path, help="a file for the figures as well")
+    parser.add_argument("--way", type=Path, metavar="FILE.mp4", help="instead: the whole way of an edit (see way.py)")
+    parser.add_argument("--frames", type=int, default=16, help="of that clip")
+    parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
     # Enables the extension in a user folder of its own, as the tests do.
     from tests.blender_addon import conftest
 
     conftest.pytest_configure(SimpleNamespace(addinivalue_line=lambda *_: None))
     try:
-        figures = measure(conftest)
+        figures = _way(conftest, options) if options.way else measure(conftest)
     finally:
         conftest.pytest_unconfigure()
     said = json.dumps(figures, indent=2)
-    print(said)
+    print(way.table(figures) if options.way else said)
     if options.out:
         options.out.write_text(said + "\n")
+
+
+def _way(conftest, options: argparse.Namespace) -> dict:
+    names = ("jobs", "job", "operators.edit", "compat", "export")
+    modules = {name.partition(".")[0]: importlib.import_module(f"{conftest.MODULE}.{name}") for name in names}
+    modules["operators"] = importlib.import_module(f"{conftest.MODULE}.operators")
+    conftest.new_file()
+    project = conftest.Project(conftest.RESOURCES / "project")
+    addon = SimpleNamespace(**modules, bpy=conftest.bpy)
+    try:
+        return way.measure(addon, project, options.way.resolve(), options.frames, options.steps)
+    finally:
+        conftest.stop_engine(addon)
 
 
 def measure(conftest) -> dict:

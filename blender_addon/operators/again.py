@@ -7,6 +7,7 @@ from bpy.props import BoolProperty, StringProperty
 
 from .. import again, compat, jobs, reimport, strips, versions
 from ..job import Job
+from ..protocol.settings import in_full
 from ..trouble import Trouble
 from .base import refuse, see_through
 
@@ -62,6 +63,11 @@ class FATEZERO_OT_render_again(OfResult, bpy.types.Operator):
         description="Take prompts and settings from the panel instead of those that the result was made with",
         options={"SKIP_SAVE"},
     )
+    full: BoolProperty(
+        name="In Full",
+        description="Make a draft anew with all steps and all of the model in each, and otherwise with the same settings",
+        options={"SKIP_SAVE"},
+    )
     force: BoolProperty(
         name="Even if Nothing Changed",
         description="Make it anew even where source, prompts and settings are the same",
@@ -83,6 +89,8 @@ class FATEZERO_OT_render_again(OfResult, bpy.types.Operator):
         try:
             result = self.result(context)
             settings = result.id_data.fatezero.as_edit() if self.use_panel else None
+            if self.full:
+                settings = in_full(settings or again.settings_of(reimport.origin_of(result)))
             wanted = again.of(result, settings, self.force)
             if wanted.why == "same":
                 self.report({"INFO"}, "Nothing has changed: source, prompts and settings are the same")

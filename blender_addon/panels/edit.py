@@ -29,6 +29,7 @@ class FATEZERO_PT_edit(Sidebar, bpy.types.Panel):
         split = column.column()
         split.use_property_split, split.use_property_decorate = True, False
         split.prop(settings, "preset")
+        split.row().prop(settings, "quality", expand=True)
         row = layout.row()
         row.scale_y = 1.5
         row.operator("fatezero.edit_strip", icon="SHADERFX")

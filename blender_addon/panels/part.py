@@ -6,7 +6,7 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface_
 
 from .. import chosen, compat, estimates, extent, strips
-from ..protocol.settings import BUILTIN_MODEL
+from ..protocol.settings import BUILTIN_MODEL, EditSettings, draft_of
 from . import figures
 from .base import Sidebar
 
@@ -50,7 +50,10 @@ def cost_of(scene: bpy.types.Scene, strip) -> str:
     width, height = box[2:] if box else (scene.render.resolution_x, scene.render.resolution_y)
     width, height = width * work.percent // 100, height * work.percent // 100
     model = {"BUILTIN": BUILTIN_MODEL, "NAMED": settings.model_name.strip()}.get(settings.model, "")
-    amount = estimates.Amount(frames, settings.steps, width * height, model, work.keyframe_step)
+    asked = EditSettings(source="", target="", steps=settings.steps)
+    if settings.quality == "DRAFT":
+        asked = draft_of(asked)
+    amount = estimates.Amount(frames, asked.steps, width * height, model, work.keyframe_step, asked.reuse)
     text = figures.cost(frames, count, estimates.of([amount], chosen.place().name))
     return f"{text} ({width} x {height})"
 

@@ -48,8 +48,12 @@ class FATEZERO_PT_versions(Sidebar, bpy.types.Panel):
         found, shown = versions.of(strip), reimport.origin_of(strip).job_id
         number = next(number for number, each in enumerate(found, start=1) if each.origin.job_id == shown)
         text = iface_("Version {number} of {count}").format(number=number, count=len(found))
+        if reimport.is_draft(reimport.origin_of(strip)):
+            text += f" ({iface_('Draft')})"
         layout.menu("FATEZERO_MT_versions", text=text, icon="FILE_REFRESH", translate=False)
         column = layout.column(align=True)
+        if reimport.is_draft(reimport.origin_of(strip)):
+            column.operator("fatezero.render_again", text="Render in Full", icon="SHADING_RENDERED").full = True
         column.operator("fatezero.render_again", icon="RENDER_ANIMATION")
         row = column.row(align=True)
         row.operator("fatezero.render_again", text="With Panel's Settings").use_panel = True
@@ -57,12 +61,13 @@ class FATEZERO_PT_versions(Sidebar, bpy.types.Panel):
 
 
 def version_text(number: int, version: versions.Version) -> str:
-    """A version in a line: its number, its target prompt, and when it was made."""
+    """A version in a line: its number, its target prompt, whether it is a draft, and when it was made."""
     target = version.origin.target
     if len(target) > CHARACTERS:
         target = target[: CHARACTERS - 1] + "…"
     made = time.strftime("  %x %H:%M", time.localtime(version.origin.made)) if version.origin.made else ""
-    return f"{number}  {target}{made}"
+    draft = f"  ({iface_('Draft')})" if reimport.is_draft(version.origin) else ""
+    return f"{number}  {target}{draft}{made}"
 
 
 CLASSES = (FATEZERO_MT_versions, FATEZERO_PT_versions)

@@ -9,9 +9,12 @@ import platform
 import psutil
 import torch
 
+from protocol import endpoint
+
 from .. import __version__
-from ..devices import choose_device, describe
+from ..devices import choose_device, choose_dtype, describe
 from ..errors import EditError
+from ..fatezero import kernels
 from ..models.checkpoint import BUILTIN, load
 
 NEEDED = (
@@ -45,7 +48,17 @@ def main(argv: list[str]) -> int:
         except importlib.metadata.PackageNotFoundError:
             say(package, OPTIONAL.get(package, "MISSING: install requirements/engine.txt"))
             faults += package in NEEDED
-    say("device", describe(choose_device()))
+    device = choose_device()
+    say("device", describe(device))
+    dtype = choose_dtype("auto", device)
+    among = kernels.candidates(device)
+    kernel = kernels.settle(device, dtype, endpoint.default_home(), among)
+    how = (
+        f"the fastest of {' and '.join(among)} in {str(dtype).removeprefix('torch.')}"
+        if len(among) > 1
+        else "no other here"
+    )
+    say("attention", f"{kernel}, {how}")
     say("memory", f"{psutil.virtual_memory().available / 2**30:.1f} GiB free, {psutil.cpu_count()} processors")
     for name in (BUILTIN, *options.checkpoints):
         try:

@@ -8,7 +8,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from protocol import endpoint, models
-from protocol.settings import BUILTIN_MODEL, MASKS, PRESETS, EditSettings, SettingsError, Window, apply_preset
+from protocol.settings import (
+    BUILTIN_MODEL,
+    MASKS,
+    PRESETS,
+    EditSettings,
+    SettingsError,
+    Window,
+    apply_preset,
+    draft_of,
+)
 
 from ..clips import read_clip, write_clip
 from ..errors import EditError
@@ -28,7 +37,7 @@ def _edit(options: argparse.Namespace) -> None:
 
     home = endpoint.default_home()
     model = models.resolve(home, settings.model) if settings.model in models.known(home) else settings.model
-    editor = Editor.load(model, options.device, settings.precision)
+    editor = Editor.load(model, options.device, settings.precision, home)
     with tqdm(total=100, bar_format="{desc:8} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}", leave=False) as bar:
 
         def show(progress: Progress) -> None:
@@ -55,9 +64,10 @@ def settings_of(options: argparse.Namespace) -> EditSettings:
         if name in changes:
             changes[name] = dict(changes[name])
     try:
-        return apply_preset(preset, source, target, **changes)
+        settings = apply_preset(preset, source, target, **changes)
     except SettingsError as error:
         raise EditError("settings", str(error)) from error
+    return draft_of(settings) if options.draft else settings
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     words.add_argument("--target", help="what shall be in it instead (not needed to reconstruct)")
     words.add_argument("--preset", choices=PRESETS, default="attribute", help="the kind of edit (default: attribute)")
     words.add_argument(
+        "--draft",
+        action="store_true",
+        help="a quick look: fewer steps, and all of the UNet in every fifth of them only",
+    )
+    words.add_argument(
         "--masks",
         dest="mask_words",
         nargs="+",
@@ -94,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     fine = parser.add_argument_group("settings (default: the preset's)")
     fine.add_argument("--steps", type=int, help="denoising steps: 10 for style, 20 to 50 for shape")
+    fine.add_argument(
+        "--reuse", type=int, metavar="N", help="compute all of the UNet in every N-th step only: faster, less exact"
+    )
     fine.add_argument("--guidance", type=float, help="classifier-free guidance; 1 or less is none")
     fine.add_argument(
         "--cross-mode", choices=("refine", "replace"), help="align the prompts, or swap words one for one"

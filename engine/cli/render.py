@@ -137,7 +137,7 @@ class Shot:
 
             torch.set_num_threads(self._options.threads)
         clip = NamedClip(StoredClip(paths), digest)
-        editor = Editor.load(self._model(), self._options.device, job.settings.precision)
+        editor = Editor.load(self._model(), self._options.device, job.settings.precision, self._options.home)
         half = self._work / f"half-{uuid.uuid4().hex}"
         self._remove_halves()
         keep = Keep(self._work / "cache", self._work / "job")

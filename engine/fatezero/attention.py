@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from . import kernels
+from .reuse import Deep
 
 SOURCE, EMPTY, TARGET = "source", "empty", "target"
 
@@ -126,6 +128,8 @@ class Call:
     """Of a call that ends with the last layer that leaves something: how many have not come yet. None: it goes on."""
     alike: bool = False
     """Whether all rows begin with the same latents: until the first prompt is seen, they are one."""
+    deep: Deep | None = None
+    """Filled by this call, or what it reuses in place of all levels but the finest."""
 
     def add_map(self, query: Tensor, key: Tensor) -> None:
         """Average the softmax of a row's queries (groups, heads, pixels, d) on its keys in, a head at a time."""
@@ -305,8 +309,8 @@ def by_head(states: Tensor, heads: int) -> Tensor:
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V, by a fused kernel wherever torch has one for the device: then no map is made."""
-    return functional.scaled_dot_product_attention(query, key, value)
+    """softmax(Q K^T / sqrt(d)) V, by the kernel that was chosen for the device (`kernels`)."""
+    return kernels.run(query, key, value)
 
 
 def _from_frames(states: Tensor, keys: Sequence[Sequence[int]], frames: int) -> Tensor:

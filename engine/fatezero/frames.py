@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .attention import Anchors, Call
 from .keys import FIXED_KEYS, Served, key_frames
+from .reuse import Deep
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,20 @@ def _calls_along(
         for anchor in [anchor for anchor in held if needed_last[anchor] == number]:
             del held[anchor]
         done += len(part)
+
+
+def calls_of_block(
+    steps: int, temporal: TemporalSettings, rows: tuple[str, ...], frames: int, size: int | None, between: Between
+) -> Iterator[tuple[Tensor, tuple[Call, ...]]]:
+    """The calls of several steps together: all of some frames, the first of which is full (`reuse`), before the next."""
+    first = calls(temporal, rows, frames, size, lambda share: between(share * steps))
+    others = (calls(temporal, rows, frames, size, lambda share: None) for _ in range(steps - 1))
+    for parts in zip(first, *others):
+        together = tuple(call for _, call in parts)
+        deep = Deep() if steps > 1 else None
+        for call in together:
+            call.deep = deep
+        yield parts[0][0], together
 
 
 def put(whole: Tensor | None, part: Tensor, values: Tensor, like: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from .attention import EMPTY, SOURCE, TARGET, Call, CrossEdit, Source, Text
 from .blending import Blend, attention_mask, changing_masks
-from .frames import Between, TemporalSettings, calls, put
+from .frames import Between, TemporalSettings, calls, calls_of_block, put
 from .prompts import Prompt, can_replace, refine_matrix, replace_matrix, token_weights, token_window
+from .reuse import edit_blocks, inversion_blocks, is_full
 from .schedule import Schedule, guide
 from .sources import KeptSources
 from .unet import FateZeroUNet
@@ -32,6 +33,8 @@ class EditPlan:
     word_weights: Mapping[str, float] = field(default_factory=dict)
     self_window: tuple[float, float] = (0.0, 0.5)
     blend: Blend | None = None
+    reuse: int = 1
+    """Of so many steps one is full; the others reuse its deeper levels, and with them what it has injected (`reuse`)."""
 
     def self_steps(self, steps: int) -> range:
         """Steps in which the source's self-attention is injected."""
@@ -53,13 +56,14 @@ class EditPlan:
 
     def masked_steps(self, steps: int) -> int:
         """In how many of the steps a mask says where the edit may change something."""
-        attention = self.self_steps(steps) if self.blends_attention else ()
-        return sum(step in attention or self.blends_latents(step, steps) for step in range(steps))
+        attention = [own and self.blends_attention for own, _ in self.takes(steps)]
+        return sum(attention[step] or self.blends_latents(step, steps) for step in range(steps))
 
     def takes(self, steps: int) -> list[tuple[bool, bool]]:
-        """For each step whether the source's self-attention, and its cross-attention, are injected."""
+        """For each step whether the source's self-attention, and its cross-attention, are injected: in full ones alone."""
         window = token_window(self.target, steps, self.cross_window, self.word_windows).any(1).tolist()
-        return [(step in self.self_steps(steps), window[step]) for step in range(steps)]
+        full, own = [is_full(step, self.reuse) for step in range(steps)], self.self_steps(steps)
+        return [(full[step] and step in own, full[step] and window[step]) for step in range(steps)]
 
     def cross_edits(self, steps: int, like: Tensor) -> list[CrossEdit | None]:
         """For each step the edit of cross-attention, on the device and in the type of `like`; None: nothing injected.
@@ -124,36 +128,40 @@ def invert(
     chunk: int | None = None,
     between: Between = lambda share: None,
     kept: KeptSources | None = None,
+    reuse: int = 1,
 ) -> Iterator[Inversion]:
     """DDIM inversion under the source prompt, without guidance (section 3.1), from where `inversion` has come to.
 
     Yields the same growing `Inversion` after each of the schedule's steps. `chunk`: frames that go through the UNet
     together, where the clip need not be whole; none: all. Tensors lie where z^0 lies, whatever the UNet's device. `kept`
-    takes what the edit will need of the source, on that device.
+    takes what the edit will need of the source, on that device. `reuse` as in the edit's plan: steps come in blocks then.
     """
-    if inversion.steps == schedule.steps:
-        return
-    text = Text(embedding)
-    z = inversion.latents[inversion.steps]
-    for timestep in schedule.timesteps[-1 - inversion.steps :: -1]:
-        noisier = maps = None
-        edit_step, sources = schedule.steps - 1 - inversion.steps, []
-        for part, call in calls(temporal, (SOURCE,), len(z), chunk, between):
-            call.gather = SOURCE
-            if kept and kept.wanted(edit_step):
-                call.leaves = kept.empty(edit_step)
-                sources.append(call.leaves)
-            x = z[part].to(unet.device)
-            (output,) = unet([x], timestep, [text], call)
-            noisier = put(noisier, part, schedule.add_noise(x, schedule.noise(output, x, timestep), timestep), z)
-            maps = put(maps, part, call.maps[..., : len(prompt.tokens)], z)
-            inversion.peak_attention_bytes = max(inversion.peak_attention_bytes, call.peak_bytes)
+    steps, text = schedule.steps, Text(embedding)
+    for block in inversion_blocks(steps, reuse):
+        if block.stop <= inversion.steps:
+            continue
+        z = inversion.latents[block.start]
+        noisier: list[Tensor | None] = [None] * len(block)
+        maps, sources, edit_step = [*noisier], [], steps - 1 - block.start
+        leaves = bool(kept and kept.wanted(edit_step))
+        for part, together in calls_of_block(len(block), temporal, (SOURCE,), len(z), chunk, between):
+            for at, call in enumerate(together):
+                call.gather, timestep = SOURCE, schedule.timesteps[edit_step - at]
+                if leaves and not at:
+                    call.leaves = kept.empty(edit_step)
+                    sources.append(call.leaves)
+                x = (noisier[at - 1] if at else z)[part].to(unet.device)
+                (output,) = unet([x], timestep, [text], call)
+                after = schedule.add_noise(x, schedule.noise(output, x, timestep), timestep)
+                noisier[at] = put(noisier[at], part, after, z)
+                maps[at] = put(maps[at], part, call.maps[..., : len(prompt.tokens)], z)
+                inversion.peak_attention_bytes = max(inversion.peak_attention_bytes, call.peak_bytes)
         if sources:
             kept.keep(edit_step, chunk, sources)
-        inversion.maps.append(maps)
-        inversion.latents.append(noisier)
-        z = noisier
-        yield inversion
+        for at in range(inversion.steps - block.start, len(block)):  # of a block that was cut short, what is missing
+            inversion.maps.append(maps[at])
+            inversion.latents.append(noisier[at])
+            yield inversion
 
 
 @dataclass
@@ -189,10 +197,11 @@ def edit(
     kept: KeptSources | None = None,
     watched: Callable[[], Collection[int]] = tuple,
 ) -> Iterator[EditStep]:
-    """Denoise from z^N to the edited clip, yielding after each step; goes on after `resume` where it is given.
+    """Denoise from z^N to the edited clip, yielding after each step, or block of `plan.reuse` steps; goes on after `resume`
+    where it is given.
 
     `embeddings`: (length, width) of the `source`, `empty` and `target` prompts. `chunk` and devices as in `invert`,
-    which may have `kept` the source's part of some steps. `watched` is asked before each step for the frames whose
+    which may have `kept` the source's part of some steps. `watched` is asked before each of them for the frames whose
     prediction (`EditStep.clean`) shall come with it.
     """
     steps = schedule.steps
@@ -202,15 +211,22 @@ def edit(
     rows = ((EMPTY,) if plan.guidance > 1 else ()) + (TARGET,)
     state = resume or EditStep(step=-1, latents=inversion.latents[steps])
     mean_maps = inversion.mean_maps() if plan.blend and plan.blend.refined else None
-    for step in range(state.step + 1, steps):
-        edited = _StepEdit(unet, schedule, inversion, plan, texts, state, takes[step], watched(), mean_maps)
-        frames, left = len(state.latents), kept.take(step, chunk) if kept else None
+    for block in edit_blocks(state.step + 1, steps, plan.reuse):
+        frames, left = len(state.latents), kept.take(block.start, chunk) if kept else None
+        block_edit: list[_StepEdit] = []
+        for step in block:
+            seen = watched() if step == block[-1] else ()
+            block_edit.append(_StepEdit(unet, schedule, inversion, plan, texts, state, takes[step], seen, mean_maps))
+            state = block_edit[-1].after
         sources = calls(temporal, (SOURCE,), frames, chunk, lambda share: None)
-        for number, (part, call) in enumerate(calls(temporal, rows, frames, chunk, between)):
-            call.cross, call.inject_self = cross_edits[step], takes[step][0]
-            call.source = left[number] if left else None
-            edited.run(part, call, next(sources)[1])
-        state = edited.after
+        parted = calls_of_block(len(block), temporal, rows, frames, chunk, between)
+        for number, ((part, together), (_, source_call)) in enumerate(zip(parted, sources)):
+            for step, edited, call in zip(block, block_edit, together):
+                if any(takes[step]):
+                    call.cross, call.inject_self = cross_edits[step], takes[step][0]
+                    call.source = left[number] if left else None
+                edited.run(part, call, source_call)
+        state.attention_bytes = max(edited.after.attention_bytes for edited in block_edit)
         yield state
 
 

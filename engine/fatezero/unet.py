@@ -13,6 +13,7 @@ from torch import Tensor
 from .attention import Call, CrossAttention, Layer, SelfAttention, Source, SourceLeft, Text
 from .normalization import ClipGroupNorm
 from .profile import Profile, level_sizes
+from .reuse import finest_level_alone
 from .temporal import ALONE, TemporalLayer
 
 
@@ -47,6 +48,7 @@ class FateZeroUNet:
         unet.get_submodule(first_text).register_forward_pre_hook(self._part_rows)
         for block in unet.up_blocks:
             block.register_forward_pre_hook(self._part_skips, with_kwargs=True)
+        unet.up_blocks[-1].register_forward_pre_hook(self._leave_deep, with_kwargs=True)
 
     @property
     def device(self) -> torch.device:
@@ -66,11 +68,21 @@ class FateZeroUNet:
         """One output (F, 4, h, w) for each row: `latents` (F, 4, h, w) with a prompt's embedding (length, width).
 
         Rows that are given the same latents are computed as one until the first prompt is seen; a `Text` is projected
-        but once for all calls that are given it.
+        but once for all calls that are given it. A call that is given what a full one has left in `Call.deep` computes the
+        finest level alone, injects nothing below it, and has the full one's maps.
         """
         call.texts = [prompt if isinstance(prompt, Text) else Text(prompt) for prompt in prompts]
         call.alike = len(latents) > 1 and all(row is latents[0] for row in latents)
-        return list(self._run(latents[:1] if call.alike else latents, timestep, call).split(call.frames))
+        latents, deep = latents[:1] if call.alike else latents, call.deep
+        if deep and deep.states is not None:
+            call.maps, call.gather = deep.maps, None
+            with finest_level_alone(self.unet, deep):
+                outputs = self._run(latents, timestep, call)
+        else:
+            outputs = self._run(latents, timestep, call)
+            if deep:
+                deep.maps = call.maps
+        return list(outputs.split(call.frames))
 
     def leave(self, latents: Tensor, timestep: int, prompt: Tensor | Text, call: Call) -> Source:
         """What a source's `latents` (F, 4, h, w) leave: its call ends with the last layer that has anything to leave."""
@@ -120,6 +132,12 @@ class FateZeroUNet:
             for skip in options["res_hidden_states_tuple"]
         )
         return inputs, options | {"res_hidden_states_tuple": skips}
+
+    def _leave_deep(self, _, inputs: tuple, options: dict) -> None:
+        """What comes up to the finest level, for the calls that will reuse it."""
+        deep = self._current[0].deep
+        if deep and deep.states is None:
+            deep.states = options["hidden_states"]
 
     def _layer(self, name: str, first_text: str) -> Layer:
         """What the profile says of the layer with this name, such as `down_blocks.1.attentions.0.…attn1.processor`."""

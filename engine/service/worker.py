@@ -248,7 +248,7 @@ class WorkerProcess:
         key = (model, work.settings.precision)
         if self._editor_key != key:
             self._editor_key, self._editor = None, None  # one model in memory at a time
-            self._editor = Editor.load(model, device=self._device, precision=work.settings.precision)
+            self._editor = Editor.load(model, self._device, work.settings.precision, self._home)
             self._editor_key = key
             pipes.write(self._outgoing, pipes.Ready(device=str(self._editor.unet.device)))
         return self._editor

@@ -117,6 +117,34 @@ def test_with_the_panels_settings(addon, project, session, result):
     assert [version.origin.target for version in addon.versions.of(result)] == ["a blue ball", "a green ball"]
 
 
+def test_a_draft_says_so_and_is_made_in_full_with_one_click(addon, project, session, source):
+    """A second version of the same strip, with all other settings as they were; the draft's frames stay."""
+    project.select(source)
+    project.prompts(steps=3, quality="DRAFT")
+    project.save()
+    assert bpy.ops.fatezero.edit_strip() == {"FINISHED"}
+    result = project.strips[session.job.result]
+    project.select(result)
+    draft, before = addon.again.settings_of(addon.reimport.origin_of(result)), frames_of(result)
+    assert (draft.steps, draft.reuse) == (3, 5) and addon.reimport.is_draft(addon.reimport.origin_of(result))
+    project.scene.fatezero.quality = "FULL"
+    assert bpy.ops.fatezero.edit_again() == {"FINISHED"}
+    assert project.scene.fatezero.quality == "DRAFT" and project.scene.fatezero.as_edit() == draft
+    project.select(result)
+
+    project.prompts(target="a green ball")  # the panel has no say in it
+    assert bpy.ops.fatezero.render_again(full=True) == {"FINISHED"}
+    full = addon.again.settings_of(addon.reimport.origin_of(result))
+    assert (full.steps, full.reuse) == (3, 1) and addon.protocol.settings.draft_of(full) == draft
+    assert not np.array_equal(frames_of(result), before)
+    texts = [
+        addon.panels.versions.version_text(number, version)
+        for number, version in enumerate(addon.versions.of(result), start=1)
+    ]
+    assert ["(Draft)" in text for text in texts] == [True, False]
+    assert bpy.ops.fatezero.render_again(full=True) == {"CANCELLED"}, "it is there in full"
+
+
 def test_edit_again_fills_the_panel(addon, project, session, result):
     settings = project.scene.fatezero
     kept = addon.again.settings_of(addon.reimport.origin_of(result))

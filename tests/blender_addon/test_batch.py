@@ -137,6 +137,10 @@ def test_estimates_are_learned(addon, project, session, clips):
     one = addon.plans.edits(clips[:1], True).estimate()
     two = addon.plans.edits(clips[:2], True).estimate()
     assert 0 < one.seconds < two.seconds < 2 * one.seconds + 1e-6 and two.size == pytest.approx(2 * one.size)
+    project.prompts(quality="DRAFT")
+    assert addon.plans.edits(clips[:1], True).estimate().seconds is None, "drafts are judged by drafts"
+    project.prompts(quality="FULL")
+    assert addon.plans.edits(clips[:1], True).estimate() == one
     cost = addon.panels.figures.cost(8, 240, addon.estimates.Estimate(170.0, 1.2e9))
     assert cost == "8 of 240 frames, about 3 min, 1.2 GB"
     addon.folders.timings_file().write_bytes(b"no json")

@@ -189,6 +189,11 @@ def test_while_it_works_and_afterwards(drawn, addon, project, engine):
     bpy.ops.fatezero.select_result()
     shown = drawn()
     assert "Made by FateZero" in shown and "a blue ball" in " ".join(shown)
+    assert "Quality" in shown and "Render in Full" not in shown and "(Draft)" not in " ".join(shown)
+    origin = project.editor.active_strip[addon.reimport.TAG]
+    origin["settings"] = origin["settings"].replace('"full_steps":0', '"full_steps":4')
+    shown = drawn()
+    assert "Render in Full" in shown and "Version 1 of 1 (Draft)" in shown
 
 
 def test_a_job_in_every_state(drawn, addon, project, no_engine):

@@ -1,9 +1,21 @@
 """Settings: presets, and the sentence for each that no edit can be made with."""
 
+import math
+
 import msgspec
 import pytest
 
-from protocol.settings import EditSettings, Preset, SettingsError, Window, apply_preset, check, for_masks
+from protocol.settings import (
+    EditSettings,
+    Preset,
+    SettingsError,
+    Window,
+    apply_preset,
+    check,
+    draft_of,
+    for_masks,
+    in_full,
+)
 
 SOURCE, TARGET = "a red cube on grass", "a blue cube on grass"
 
@@ -37,6 +49,7 @@ def test_what_is_given_goes_before_the_preset():
         ({"source": " "}, "source prompt is empty"),
         ({"target": ""}, "target prompt is empty"),
         ({"steps": 0}, "between 1 and 999"),
+        ({"reuse": 0}, "between 1 and 10"),
         ({"guidance": 51.0}, "between 0 and 50"),
         ({"guidance": float("nan")}, "between 0 and 50"),
         ({"cross_mode": "swap"}, "refine, replace"),
@@ -107,3 +120,12 @@ def test_the_built_in_model_keeps_the_background_where_words_say_what_changes():
     assert not apply_preset("attribute", "a ball", "a ball on grass").keep_background  # no word says where
     assert apply_preset("reconstruct", SOURCE, "").guidance == 1.0
     assert for_masks(apply_preset("style", SOURCE, "a sketch of " + SOURCE)).mask == "refined"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 20])
+def test_a_draft_knows_what_it_is_a_draft_of(steps):
+    full = apply_preset("attribute", SOURCE, TARGET, steps=steps)
+    draft = draft_of(full)
+    assert (draft.steps, draft.reuse) == (math.ceil(0.75 * steps), 5)
+    assert in_full(draft) == full == in_full(full) and draft_of(draft) == draft
+    check(draft)
