@@ -125,7 +125,7 @@ def as_tuned_config(config: Mapping[str, Any]) -> dict[str, Any]:
     renamed = {
         key: [block.replace("2D", "Pseudo3D") for block in value] if key.endswith("block_types") else value
         for key, value in config.items()
-        if key != "_name_or_path"
+        if key not in ("_name_or_path", "_use_default_values")  # the second's order is another one in every process
     }
     renamed["mid_block_type"] = "UNetMidBlockPseudo3DCrossAttn"
     return renamed | {"_class_name": TUNED_CLASSES[0]}
