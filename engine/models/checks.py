@@ -106,6 +106,12 @@ def check_configurations(folder: Path) -> None:
             raise lacks(folder, name)
 
 
+def tuned_already(model: Model) -> bool:
+    """Whether a model is a tuned video checkpoint, as far as its folder's configurations say so."""
+    folder = Path(model.path).expanduser()
+    return model.path != BUILTIN_MODEL and folder.is_dir() and is_tuned(read_json(folder / "unet", "config.json"))
+
+
 def is_tuned(config: Mapping[str, Any]) -> bool:
     """Whether a UNet's configuration is that of a tuned video checkpoint."""
     return config.get("_class_name") in TUNED_CLASSES
