@@ -25,6 +25,7 @@ from . import (
     properties,
     thumbnails,
     translations,
+    tuned,
     work,
 )
 
@@ -50,7 +51,7 @@ def register() -> None:
     cli.register()
     documents.register()
     jobs.register()
-    finished.listeners.append(estimates.learn)
+    finished.listeners += [estimates.learn, tuned.adopt]
     notices.register()
     menus.register()
     keymaps.register()
@@ -62,7 +63,8 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(_end)
     _end()
-    finished.listeners.remove(estimates.learn)
+    for listener in (estimates.learn, tuned.adopt):
+        finished.listeners.remove(listener)
     translations.unregister()
     keymaps.unregister()
     menus.unregister()

@@ -98,6 +98,7 @@ WORDS = {
     "Say something in the status bar": "Etwas in der Statusleiste sagen",
     "'{name}' is edited": "„{name}“ ist bearbeitet",
     "The masks of '{name}' are there": "Die Masken von „{name}“ sind da",
+    "The model '{model}', tuned on '{name}', is there": "Das Modell „{model}“, auf „{name}“ abgestimmt, ist da",
     "'{name}': {reason}": "„{name}“: {reason}",
     "Notify": "Mitteilen",
     "Text": "Text",
@@ -110,7 +111,8 @@ WORDS = {
     # operators/checkpoints.py
     "Look which checkpoints the engine has, how large they are, and under which licence": "Nachsehen, welche Checkpoints die Engine hat, wie groß sie sind und unter welcher Lizenz",
     "Add a Stable Diffusion checkpoint: a .safetensors or .ckpt file, or the folder that is open (diffusers layout)": "Einen Stable-Diffusion-Checkpoint hinzufügen: eine .safetensors- oder .ckpt-Datei, oder den offenen Ordner (diffusers)",
-    "Have the engine forget this checkpoint; its files stay where they are": "Die Engine diesen Checkpoint vergessen lassen; seine Dateien bleiben, wo sie sind",
+    "Have the engine forget this checkpoint; its files stay where they are, but for one that was tuned on a strip": "Die Engine diesen Checkpoint vergessen lassen; seine Dateien bleiben, außer wenn er auf einen Strip abgestimmt wurde",
+    "It was tuned on a strip, and its files will be removed.": "Er wurde auf einen Strip abgestimmt, und seine Dateien werden gelöscht.",
     "Ask the Hugging Face hub for this checkpoint's size and licence; nothing is fetched yet": "Beim Hugging-Face-Hub Größe und Lizenz dieses Checkpoints erfragen; noch wird nichts geholt",
     "Fetch the checkpoint that was looked up, and add it; a download that was cut goes on where it stopped": "Den nachgesehenen Checkpoint holen und hinzufügen; ein abgebrochener Download geht weiter, wo er stand",
     "End this; what has been downloaded is kept for the next try": "Dies beenden; was heruntergeladen ist, bleibt für den nächsten Versuch",
@@ -277,6 +279,8 @@ WORDS = {
     "Encoding": "Kodieren",
     "Inverting": "Invertieren",
     "Editing": "Bearbeiten",
+    "Tuning": "Abstimmen",
+    "error {value}": "Fehler {value}",
     "Decoding": "Dekodieren",
     "Writing": "Schreiben",
     # panels/words.py
@@ -634,4 +638,15 @@ WORDS = {
     "Targets": "Ziele",
     "Target prompts of the variations": "Ziel-Prompts der Varianten",
     "Words whose masks can be shown": "Wörter, deren Masken gezeigt werden können",
+    # operators/tune.py
+    "Make a model that knows this strip's motion, from the chosen one: changes of shape need it. Nothing is edited": "Aus dem gewählten Modell eines machen, das die Bewegung dieses Strips kennt: Das brauchen Formänderungen",
+    "Tune on This Strip": "Auf diesen Strip abstimmen",
+    "Tune on This Strip…": "Auf diesen Strip abstimmen …",
+    "New Model": "Neues Modell",
+    "What the new model shall be called: letters, digits, dots, hyphens and underscores": "Wie das neue Modell heißen soll: Buchstaben, Ziffern, Punkte, Binde- und Unterstriche",
+    "Training Steps": "Trainingsschritte",
+    "More take longer and fit the model closer to the strip, and at last too close to change anything": "Mehr dauern länger und bringen das Modell dem Strip näher, zuletzt zu nahe, um noch etwas zu ändern",
+    "Use It Then": "Danach verwenden",
+    "Choose the new model, and the preset for shapes, in the panel as soon as it is there": "Das neue Modell und die Vorgabe für Formen im Panel wählen, sobald es da ist",
+    "All frames are held in memory together: a few seconds of a clip are enough": "Alle Bilder liegen zusammen im Speicher: Ein paar Sekunden eines Clips genügen",
 }
