@@ -6,11 +6,14 @@ import re
 
 import bpy
 
-from . import checkpoints, chosen, folders, jobs
+from . import checkpoints, chosen, extent, folders, jobs, strips
 from .job import Job
 from .places import Local
 from .protocol import models
 from .protocol.errors import ProtocolError
+from .protocol.settings import EditSettings
+from .protocol.tuning import Tuning
+from .strips import Source
 from .trouble import as_is
 
 _LONGEST = 60
@@ -41,6 +44,22 @@ def check_name(name: str) -> None:
         models.check_name(name, taken())
     except ProtocolError as error:
         raise as_is(error.sentence, error.remedy) from error
+
+
+def planned(scene: bpy.types.Scene, strip) -> tuple[Source, EditSettings]:
+    """What of the strip would be tuned on, and with which model and prompt; `Trouble` where that is impossible."""
+    strips.check(scene, strip)
+    return extent.part(strips.describe(scene, strip), strip, scene), scene.fatezero.as_reconstruction()
+
+
+def begin(source: Source, settings: EditSettings, name: str, steps: int, use: bool) -> Job:
+    """Begin to tune the settings' model on the strip, under that name or, where it is empty, a proposed one.
+
+    The timer carries it on. `Trouble` where it cannot begin.
+    """
+    name = name or proposed(source.name)
+    check_name(name)
+    return jobs.session.tune(source, settings, Tuning(name=name, steps=steps), use)
 
 
 def adopt(job: Job) -> None:

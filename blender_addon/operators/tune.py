@@ -6,8 +6,7 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface_
 from bpy.props import BoolProperty, IntProperty, StringProperty
 
-from .. import chosen, estimates, extent, jobs, strips, tuned
-from ..job import Job
+from .. import chosen, estimates, jobs, strips, tuned
 from ..panels import figures
 from ..protocol.settings import EditSettings
 from ..protocol.tuning import Tuning
@@ -77,25 +76,18 @@ class FATEZERO_OT_tune_on_strip(bpy.types.Operator):
         """Begin; called by a script it returns when the model is there, or something is in its way."""
         try:
             source, settings = _plan(context)
-            job = begin(source, settings, self.name.strip() or tuned.proposed(source.name), self.steps, self.use)
+            job = tuned.begin(source, settings, self.name.strip(), self.steps, self.use)
         except Trouble as trouble:
             return refuse(self, trouble)
         jobs.watch()
         return see_through(self, job) if getattr(self, "_waits", True) else {"FINISHED"}
 
 
-def begin(source: Source, settings: EditSettings, name: str, steps: int, use: bool) -> Job:
-    """Begin to tune the settings' model on the strip; the timer carries it on."""
-    tuned.check_name(name)
-    return jobs.session.tune(source, settings, Tuning(name=name, steps=steps), use)
-
-
 def _plan(context) -> tuple[Source, EditSettings]:
     """What would be tuned on, and with which model and prompt; `Trouble` where that is impossible."""
     source = strips.choose(context)
     scene = bpy.data.scenes[source.scene]
-    source = extent.part(source, strips.named(scene, source.name), scene)
-    return source, scene.fatezero.as_reconstruction()
+    return tuned.planned(scene, strips.named(scene, source.name))
 
 
 CLASSES = (FATEZERO_OT_tune_on_strip,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import bpy
 import pytest
 
@@ -30,7 +32,7 @@ def strip(project):
 def begin(addon, name: str, steps: int, use: bool = True):
     """Begin as the dialog does, and leave the rest to the timer."""
     source, settings = addon.operators.tune._plan(bpy.context)
-    return addon.operators.tune.begin(source, settings, name, steps, use)
+    return addon.tuned.begin(source, settings, name, steps, use)
 
 
 def at_work(session, job, after: int = 0) -> None:
@@ -120,6 +122,15 @@ def test_a_name_is_proposed_that_no_other_model_has(addon, session, monkeypatch)
     assert addon.tuned.proposed("My clip.001") == "My-clip.001-tuned-2"
     assert addon.tuned.proposed("…") == "strip-tuned"
     addon.tuned.check_name(addon.tuned.proposed("x" * 200))
+
+
+def test_the_command_line_tunes_too(addon, project, session, strip, capsys):
+    assert addon.cli.run(["tune", "--strip", "clip", "--name", "test-told", "--steps", "2", "--json"]) == 0
+    told = json.loads(next(line for line in capsys.readouterr().out.splitlines() if line.startswith("{")))
+    assert told == {"strip": "clip", "state": "done", "model": "test-told", "error": "", "notes": []}
+    assert addon.cli.run(["tune", "--strip", "nothing"]) == 4
+    assert addon.cli.run(["tune", "--strip", "clip", "--name", "test-told"]) == 1
+    assert "Another model is called 'test-told'" in capsys.readouterr().err
 
 
 def test_without_a_prompt_it_says_what_is_missing(addon, project, session, strip):

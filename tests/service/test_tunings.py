@@ -19,7 +19,9 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.service import tunings
 from engine.service.frames import StoredClip
+from engine.service.pipes import Work
 from engine.tuning.tune import TuneSettings, tune
 from protocol import limits, messages, models
 from protocol.errors import ProtocolError
@@ -156,7 +158,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(start_engine, submit, cli
 
 
 def test_what_is_complete_gets_its_name_though_the_engine_was_killed_before_it_had(start_engine, submit, clip):
-    """Between the last file and the name there are three moments; the first is a worker's, two are the server's."""
+    """The worker had written the last file, and not yet said so; what came to its end is not done again."""
     engine = start_engine()
     with engine.connect() as connection:
         connection.hello(timeout=PATIENCE)
@@ -182,18 +184,30 @@ def test_what_is_complete_gets_its_name_though_the_engine_was_killed_before_it_h
         assert (status.state, status.model) == ("done", "moved")
         (moved,) = [path for path in tuned_folders(engine) if path.name.startswith("moved-")]
         assert digests(moved) == before
-        models.remove(engine.home, "moved")  # as if it had not been noted down
-        submit(connection, "more", clip(2, seed=3008), steps=2000, name="more")
-        trains(connection, "more")
-        submit(connection, "again", clip(2, seed=3007), steps=2000, name="moved")
-        connection.cancel("more")
-        trains(connection, "again")
-        (digits,) = {path.name.rpartition("-")[2] for path in [moved]}
-        assert digits not in {path.name.rpartition("-")[2] for path in tuned_folders(engine) if path != moved}
-        connection.cancel("again")
-        assert finished(connection, "again").state == "cancelled"
-        assert moved.is_dir(), "another job's folder is left alone"
     assert engine.end(signal.SIGTERM) == 0
+
+
+def test_the_server_gives_the_name_again_after_any_end_and_drops_only_what_has_none(tmp_path, settings):
+    def work(job_id: str) -> Work:
+        tuning = Tuning(name="jeep")
+        return Work(job_id=job_id, settings=settings(), frames=["0" * 64], fps=24.0, task="tune", tuning=tuning)
+
+    mine, other = work("mine"), work("other")
+    for each in (mine, other):
+        tunings.working_folder(tmp_path, each).mkdir(parents=True)
+    (tunings.working_folder(tmp_path, mine) / "model_index.json").write_text("{}")
+    for _ in range(2):
+        assert tunings.register(tmp_path, mine) == ("jeep", [])
+    models.remove(tmp_path, "jeep")  # as if it had been killed before that was on disk
+    assert tunings.register(tmp_path, mine) == ("jeep", [])
+    place = tunings.folder_of(tmp_path, mine)
+    assert models.resolve(tmp_path, "jeep").path == str(place) and (place / "model_index.json").is_file()
+    assert tunings.register(tmp_path, other)[0] == "jeep-2"
+    tunings.drop(tmp_path, *mine.key)
+    assert place.is_dir(), "it is a model"
+    models.remove(tmp_path, "jeep")
+    tunings.drop(tmp_path, *mine.key)
+    assert not place.exists() and tunings.folder_of(tmp_path, other).is_dir()
 
 
 def test_a_name_that_is_taken_or_none_is_refused_before_any_upload(connection, submit, settings, clip, shared_engine):
