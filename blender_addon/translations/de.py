@@ -420,6 +420,7 @@ WORDS = {
     "{number} skipped": "{number} übersprungen",
     "Edit strips of FILE, or make results of FateZero anew.": "Strips von FILE bearbeiten, oder Ergebnisse von FateZero neu rendern.",
     "Results among the chosen strips are made anew in their place, with their own prompts and settings. A strip that is named, and with --target every other one, is edited as its scene's panel says.": "Ergebnisse unter den gewählten Strips werden an ihrer Stelle neu gerendert, mit ihren eigenen Prompts und Einstellungen. Ein genannter Strip, und mit --target jeder andere, wird bearbeitet, wie es im Panel seiner Szene steht.",
+    "Make a model of the one that the scene's panel names, which knows the strip's motion: changes of shape need it. The prompt, too, is the panel's.": "Aus dem Modell, das das Panel der Szene nennt, eines machen, das die Bewegung des Strips kennt: Das brauchen Formänderungen. Auch der Prompt ist der des Panels.",
     "No strip is what was asked for.": "Kein Strip ist das, was verlangt wurde.",
     "The new strips are not saved: use --save.": "Die neuen Strips sind nicht gespeichert: dazu dient --save.",
     "None of these strips was made by FateZero; name strips, or a --target, to edit others.": "Keiner dieser Strips ist von FateZero; um andere zu bearbeiten, nennen Sie Strips oder ein --target.",
@@ -639,7 +640,7 @@ WORDS = {
     "Target prompts of the variations": "Ziel-Prompts der Varianten",
     "Words whose masks can be shown": "Wörter, deren Masken gezeigt werden können",
     # operators/tune.py
-    "Make a model that knows this strip's motion, from the chosen one: changes of shape need it. Nothing is edited": "Aus dem gewählten Modell eines machen, das die Bewegung dieses Strips kennt: Das brauchen Formänderungen",
+    "Make a model that knows this strip's motion, from the chosen one: changes of shape need it. Nothing is edited": "Aus dem gewählten Modell eines machen, das die Bewegung dieses Strips kennt: Formänderungen brauchen das. Nichts wird bearbeitet",
     "Tune on This Strip": "Auf diesen Strip abstimmen",
     "Tune on This Strip…": "Auf diesen Strip abstimmen …",
     "New Model": "Neues Modell",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from .acceptance import check_work
 from .crew import Crew
 from .giving_way import TURN, WAITS, GivingWay
 from .journal import Journal
+from .lineup import Lineup
 from .pool import Pool
 from .retention import Retention
 from .runs import MOST_LOST, Run, Task
@@ -57,6 +56,7 @@ class Jobs:
         self._pool, self._turns, self._announce, self._step_limit = pool, turns, announce, step_limit
         self._show, self._crew, self._giving_way = show, Crew(pool, store), GivingWay(turns, tuning_turn)
         self._runs: dict[tuple[str, str], Run] = {}
+        self._lineup = Lineup(journal, self._runs, pool, turns, self._giving_way)
         self._unsaved: dict[tuple[str, str], JobStatus] = {}
         self._told = ""
         """The pool's trouble, as clients know it."""
@@ -173,8 +173,7 @@ class Jobs:
         """Give work to the workers that have none."""
         if not self._save():
             return
-        taken = self._taken()
-        for place in [place for place in self._pool.places if place not in taken]:
+        for place in self._lineup.idle:
             if not self._give(place):
                 return
 
@@ -193,8 +192,9 @@ class Jobs:
                     log.error("worker hangs", extra={"worker": worker.pid, "job": run.work.job_id})
                     worker.kill()
                     self._worker_ended(task.place, "did not finish a step within the limit and was ended")
-        if any(run.work.tuning for run in self._runs.values()):
-            self._make_room()
+        for run in self._lineup.in_the_way():
+            log.info("tuning makes room", extra={"job": run.work.job_id, "owner": run.work.owner})
+            self._stop(run)
 
     def receive(self, received: FromWorker) -> None:
         """Take in what a worker says."""
@@ -293,7 +293,7 @@ class Jobs:
 
     def _give(self, place: str) -> bool:
         """Have the worker at `place` do what comes next; False where nothing does."""
-        while (one := self._next()) is not None:
+        while (one := self._lineup.next()) is not None:
             run = self._runs.get((one.owner, one.job_id)) or self._begin(one)
             if run:
                 break
@@ -317,41 +317,6 @@ class Jobs:
         self._tell(*run.key)
         return True
 
-    def _next(self) -> Asking | None:
-        """What a worker that is free shall do: a job that waits, or what waits of one that has begun."""
-        return self._turns.next(self._waiting(), self._busy())
-
-    def _waiting(self) -> list[Asking]:
-        """All that could be given to a worker."""
-        found = []
-        for one in self._journal.asking():
-            run, rests = self._runs.get((one.owner, one.job_id)), self._giving_way.rests((one.owner, one.job_id))
-            if run is None or (run.waiting and not run.forgotten):
-                found.append(dataclasses.replace(one, begun=run is not None, rests=rests))
-        return found
-
-    def _busy(self) -> Counter[str]:
-        """Workers by owner."""
-        busy = Counter()
-        for (owner, _), run in self._runs.items():
-            busy[owner] += len(run.active)
-        return busy
-
-    def _make_room(self) -> None:
-        """Have tunings stop that have had their turn, where others would come next."""
-        waiting, busy = self._waiting(), self._busy()
-        if not waiting or any(place not in self._taken() for place in self._pool.places):
-            return
-        tasks = {(one.owner, one.job_id): self._noted(one.owner, one.job_id).task for one in waiting}
-        its = {key for key, task in tasks.items() if task == "tune"}
-        for run in self._giving_way.due(self._runs.values(), waiting, its, busy):
-            log.info("tuning makes room", extra={"job": run.work.job_id, "owner": run.work.owner})
-            self._stop(run)
-
-    def _taken(self) -> set[str]:
-        """Places whose workers are at work."""
-        return {task.place for run in self._runs.values() for task in run.active}
-
     def _begin(self, one: Asking) -> Run | None:
         """Begin a job: in parts, if it is long and there are workers that nothing else waits for."""
         work = self._journal.work(one.owner, one.job_id)
@@ -360,16 +325,10 @@ class Jobs:
             self._journal.set(one.owner, JobStatus(job_id=one.job_id, state="failed", error=error))
             self._tell(one.owner, one.job_id)
             return None
-        spare = self._spare()
+        spare = self._lineup.spare()
         parts = divided.split(self._home, work, spare * PARTS_A_WORKER if spare > 1 else 1)
         run = self._runs[work.owner, work.job_id] = Run.of(work, parts, one.place)
         return run
-
-    def _spare(self) -> int:
-        """Workers that a job may have which begins now: those that are free, but one for every other job that waits."""
-        others = sum((one.owner, one.job_id) not in self._runs for one in self._journal.asking()) - 1
-        busy = sum(len(run.active) for run in self._runs.values())
-        return len(self._pool.places) - busy - others
 
     def _report(self, run: Run, task: Task, report: pipes.Reported) -> None:
         run.report(task, report)

@@ -22,7 +22,7 @@ def run(python: str, module: str, *options) -> str:
 
 def test_a_shape_comes_nearer_to_the_truth_once_the_built_in_model_is_tuned_on_its_clip(tmp_path):
     run(sys.executable, "benchmarks.quality.render", "--first", PAIR, "--count", 1, "--frames", 4, "--world", tmp_path)
-    options = ("--pair", PAIR, "--world", tmp_path)
+    options = ("--pair", PAIR, "--world", tmp_path, "--training-steps", 40)
     found = json.loads(run(os.environ["FATEZERO_ENGINE_PYTHON"], "benchmarks.quality.tuning", *options))
     for name, least in {"truth_psnr": 0.1, "region_psnr": 0.1}.items():
         before, after = found["before"][name], found["after"][name]
