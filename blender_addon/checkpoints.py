@@ -21,6 +21,8 @@ class Checkpoint:
     path: str
     size: int
     licence: str
+    made_here: bool = False
+    """Whether a tuning of the engine has made it, so that its files go with its name."""
 
     @property
     def removable(self) -> bool:
@@ -106,7 +108,9 @@ class Task(Errand):
         elif offer := said.get("offer"):
             _offer(Offer(offer["repository"], offer["commit"], offer["licence"], offer["files"], offer["bytes"]))
         elif "path" in said:
-            self.found.append(Checkpoint(said["name"], said["path"], said["bytes"], said["licence"]))
+            self.found.append(
+                Checkpoint(said["name"], said["path"], said["bytes"], said["licence"], said.get("made_here", False))
+            )
 
 
 known: list[Checkpoint] | None = None

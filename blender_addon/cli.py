@@ -22,12 +22,15 @@ from . import (
     reimport,
     strips,
     trial,
+    tuned,
     versions,
 )
+from .job import Job
 from .places import Local, Place, Remote
 from .protocol.connection import Connection
 from .protocol.errors import ProtocolError
 from .protocol.messages import JobStatus
+from .protocol.tuning import Tuning
 from .trouble import Trouble
 
 NAME = "fatezero"
@@ -82,23 +85,40 @@ def _parser() -> argparse.ArgumentParser:
     _choose_strips(render)
     render.add_argument("--target", action="append", default=[], metavar="TEXT", help="a target prompt; repeatable")
     render.add_argument("--stale-only", action="store_true", help="leave alone what is up to date")
-    render.add_argument(
+    _choose_engine(render)
+    render.add_argument("--save", action="store_true", help="save FILE with the new strips")
+    render.set_defaults(do=_render)
+    tune = commands.add_parser(
+        "tune",
+        help="tune a model on a strip",
+        description="Make a model of the one that the scene's panel names, which knows the strip's motion: changes of shape "
+        "need it. The prompt, too, is the panel's.",
+        epilog=_EPILOG,
+    )
+    tune.add_argument("--scene", help="the strip's scene; default: the one that FILE shows")
+    tune.add_argument("--strip", required=True, metavar="NAME", help="the strip")
+    tune.add_argument("--name", default="", help="what the model shall be called; default: made from the strip's name")
+    tune.add_argument("--steps", type=int, default=Tuning(name="").steps, help="of training (%(default)s)")
+    _choose_engine(tune)
+    tune.set_defaults(do=_tune)
+    listing = commands.add_parser("list", help="list strips and how up to date they are", epilog=_EPILOG)
+    _choose_strips(listing)
+    listing.set_defaults(do=_list)
+    status = commands.add_parser("status", help="show this computer's jobs and the engine", epilog=_EPILOG)
+    status.set_defaults(do=_status)
+    for command in (render, tune, listing, status):
+        command.add_argument("--json", action="store_true", help="write one JSON object to standard output")
+    return parser
+
+
+def _choose_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--engine",
         nargs="+",
         default=[],
         metavar="ADDRESS",
         help="'local', HOST:PORT or HOST:PORT,KEY; the first that answers is used; default: the preferences' engine",
     )
-    render.add_argument("--save", action="store_true", help="save FILE with the new strips")
-    render.set_defaults(do=_render)
-    listing = commands.add_parser("list", help="list strips and how up to date they are", epilog=_EPILOG)
-    _choose_strips(listing)
-    listing.set_defaults(do=_list)
-    status = commands.add_parser("status", help="show this computer's jobs and the engine", epilog=_EPILOG)
-    status.set_defaults(do=_status)
-    for command in (render, listing, status):
-        command.add_argument("--json", action="store_true", help="write one JSON object to standard output")
-    return parser
 
 
 def _choose_strips(parser: argparse.ArgumentParser) -> None:
@@ -111,15 +131,8 @@ def _choose_strips(parser: argparse.ArgumentParser) -> None:
 
 def _chosen_strips(asked: argparse.Namespace, default_all: bool = False) -> list[bpy.types.Strip]:
     """The strips that the arguments name, each once."""
-    scene = bpy.data.scenes.get(asked.scene) if asked.scene else compat.sequencer_scene(bpy.context)
-    if scene is None:
-        raise _Stop(NO_STRIP, f"There is no scene '{asked.scene}'.")
-    found = []
-    for name in asked.strip:
-        strip = strips.named(scene, name)
-        if strip is None:
-            raise _Stop(NO_STRIP, f"There is no strip '{name}' in scene '{scene.name}'.")
-        found.append(strip)
+    scene = _scene(asked)
+    found = [_named(scene, name) for name in asked.strip]
     if asked.selected:
         found += plans.strips_of(scene, "SELECTED")
     if asked.channel is not None:
@@ -133,6 +146,40 @@ def _chosen_strips(asked: argparse.Namespace, default_all: bool = False) -> list
     return list({(strip.id_data.name, strip.name): strip for strip in found}.values())
 
 
+def _scene(asked: argparse.Namespace) -> bpy.types.Scene:
+    scene = bpy.data.scenes.get(asked.scene) if asked.scene else compat.sequencer_scene(bpy.context)
+    if scene is None:
+        raise _Stop(NO_STRIP, f"There is no scene '{asked.scene}'.")
+    return scene
+
+
+def _named(scene: bpy.types.Scene, name: str):
+    strip = strips.named(scene, name)
+    if strip is None:
+        raise _Stop(NO_STRIP, f"There is no strip '{name}' in scene '{scene.name}'.")
+    return strip
+
+
+def _tune(asked: argparse.Namespace) -> int:
+    scene, report = _scene(asked), sys.stderr if asked.json else sys.stdout
+    source, settings = tuned.planned(scene, _named(scene, asked.strip))
+    _have_engine(asked.engine)
+    try:
+        job = tuned.begin(source, settings, asked.name, asked.steps, use=False)
+        _see_through([job], report)
+    finally:
+        chosen.instead = None
+    if asked.json:
+        error = str(job.trouble) if job.trouble else ""
+        told = {"strip": source.name, "state": job.state, "model": job.model, "error": error, "notes": job.notes}
+        print(json.dumps(told))
+    elif job.trouble:
+        print(f"{source.name}: {job.trouble}", file=sys.stderr)
+    else:
+        print(f"{job.model} is there.")
+    return DONE if job.state == "done" else FAILED
+
+
 def _render(asked: argparse.Namespace) -> int:
     plan = _plan(asked, _chosen_strips(asked))
     report = sys.stderr if asked.json else sys.stdout
@@ -142,9 +189,11 @@ def _render(asked: argparse.Namespace) -> int:
         _have_engine(asked.engine)
     batch = batches.begin(plan)
     try:
-        _see_through(batch, report)
+        _see_through(batch.jobs, report)
     finally:
         chosen.instead = None
+    for name, trouble in batch.troubles:
+        print(f"{name}: {trouble}", file=sys.stderr)
     if asked.save and batch.done:
         bpy.ops.wm.save_mainfile()
     print(batch.summary(), file=report)
@@ -216,23 +265,21 @@ def _place(address: str) -> Place:
     return Remote(where, key, folders.key_file())
 
 
-def _see_through(batch: batches.Batch, report) -> None:
-    """Do the timer's work until the batch is over, and say what changes."""
+def _see_through(found: list[Job], report) -> None:
+    """Do the timer's work until the jobs are over, and say what changes."""
     said: dict[str, str] = {}
-    while any(jobs.session.carries_on(job) for job in batch.jobs):
+    while any(jobs.session.carries_on(job) for job in found):
         if not jobs.session.tick():
             time.sleep(0.02)
-        for job in batch.jobs:
+        for job in found:
             stage = (job.state == "running" and job.stage) or job.state
             if said.get(job.id) != stage:
                 said[job.id] = stage
                 print(f"{job.source.name} ({job.settings.target}): {stage}", file=report, flush=True)
     deadline = time.monotonic() + PATIENCE
-    while any(job.record() for job in batch.jobs if job.final) and time.monotonic() < deadline:
+    while any(job.record() for job in found if job.final) and time.monotonic() < deadline:
         jobs.session.tick()  # the engine has yet to hear that it may drop the results
         time.sleep(0.02)
-    for name, trouble in batch.troubles:
-        print(f"{name}: {trouble}", file=sys.stderr)
 
 
 def _account(batch: batches.Batch) -> dict:

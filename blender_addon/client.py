@@ -253,6 +253,7 @@ class Client:
         status = self.link.connection.submit(
             order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id),
             task=order.task, own_masks=order.own_masks, project=order.project[: limits.MAX_PROJECT_CHARACTERS],
+            tuning=order.tuning,
         )  # fmt: skip
         names = "".join(files.digest(path) for path in order.frames)
         self._unsent.discard(order.job_id)
@@ -288,6 +289,7 @@ class Client:
         self.events.put(Told(job_id))
 
     def _tell(self, job_id: str, what: str) -> None:
+        self._followed.discard(job_id)
         try:
             getattr(self.link.connection, what)(job_id)
         except ProtocolError as error:

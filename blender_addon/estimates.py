@@ -12,13 +12,14 @@ from . import folders
 from .job import Job
 from .protocol.private import write_private
 from .protocol.settings import EditSettings
+from .protocol.tuning import Tuning
 from .strips import Source
 
 log = logging.getLogger(__name__)
 
 KEPT = 12
 """Jobs that are remembered for each engine and model, and of drafts with that."""
-BY_STEP = ("invert", "edit")
+BY_STEP = ("invert", "edit", "tune")
 """Stages that take their time for each frame and step; all others but `load` do for each frame."""
 BYTES_PER_PIXEL = 1.5
 """Of a PNG file of a photographed picture, as long as none has been made here."""
@@ -60,6 +61,7 @@ class Amount(NamedTuple):
     pixels: int
     """Of one frame."""
     model: str
+    """Its name, and a mark where it is tuned: that takes another time."""
     keyframe_step: int = 1
     reuse: int = 1
 
@@ -71,12 +73,13 @@ class Amount(NamedTuple):
 
 def learn(job: Job) -> None:
     """Remember what a job took that is done."""
-    if job.state != "done" or not job.timings or job.folder is None:
+    if job.state != "done" or not job.timings or (job.folder is None and job.tuning is None):
         return
-    amount = amount_of(job.source, job.settings)
+    amount = amount_of(job.source, job.settings, job.tuning)
     key = _key(job.engine, amount)
     try:
-        size = sum(path.stat().st_size for path in job.folder.rglob("*") if path.is_file())
+        written = job.folder.rglob("*") if job.folder else ()
+        size = sum(path.stat().st_size for path in written if path.is_file())
         known = Known(amount.frames, amount.steps, amount.pixels, job.timings, size, amount.keyframe_step)
         book = _read()
         book[key] = [*book.get(key, []), known][-KEPT:]
@@ -85,10 +88,12 @@ def learn(job: Job) -> None:
         log.warning("what a job took cannot be noted down: %s", error)
 
 
-def amount_of(source: Source, settings: EditSettings) -> Amount:
-    """What there is to do for an edit."""
+def amount_of(source: Source, settings: EditSettings, tuning: Tuning | None = None) -> Amount:
+    """What there is to do for an edit, or for a tuning."""
     width, height = source.frame_size
     size = width * height
+    if tuning:
+        return Amount(source.pictures, tuning.steps, size, f"{settings.model}\ntuning")
     return Amount(source.pictures, settings.steps, size, settings.model, settings.keyframe_step, settings.reuse)
 
 

@@ -22,6 +22,7 @@ from .orders import Order
 from .protocol import PROTOCOL_VERSION
 from .protocol.messages import Task, WordSeen
 from .protocol.settings import EditSettings
+from .protocol.tuning import Tuning
 from .records import Record
 from .trouble import Trouble
 
@@ -50,7 +51,8 @@ class OwnMasks(Protocol):
 
 
 class Job:
-    """One edit, or one search for the masks of a prompt's words (`task`), which ends without a strip.
+    """One edit; or one search for the masks of a prompt's words, or one tuning of a model (`task`), which end without a
+    strip.
 
     `state` is `exporting`, `sending`, `queued`, `running`, `paused`, `fetching` or `placing`; `unfetched` where the
     result cannot be written here, `unplaced` where its document is not open; in the end `done`, `failed` or `cancelled`.
@@ -76,6 +78,10 @@ class Job:
         self.folder: Path | None = None
         """The result's files, once they are there."""
         self.task: Task = "edit"
+        self.tuning: Tuning | None = None
+        self.take_model, self.loss, self.model = False, None, ""
+        """Of a tuning: what it makes and whether the panel shall take that; its training's error; and the model's name,
+        once it is there."""
         self.mask_set: Path | None = None
         """The folder with the masks that it has made, once they are there: of an edit those of its mask and blend words."""
         self.words: list[WordSeen] = []
@@ -102,6 +108,7 @@ class Job:
         engine: str,
         task: Task = "edit",
         own_masks: OwnMasks | None = None,
+        tuning: Tuning | None = None,
     ) -> Job:
         """A new one; `Trouble` where its frames or its result could not be written, or no engine would take them.
 
@@ -112,7 +119,7 @@ class Job:
         job = cls(uuid.uuid4().hex, source, settings, document, engine)
         if task == "edit":
             landing.probe(job.document.path)
-        job.task, job._own_masks = task, own_masks
+        job.task, job.tuning, job._own_masks = task, tuning, own_masks
         job.steps = source.pictures
         job.fingerprint = fingerprint.now(source)
         job._export = Export(source, folders.export_folder(job.id))
@@ -130,6 +137,7 @@ class Job:
             record.replaces,
             record.fingerprint,
         )
+        job.tuning, job.take_model = record.tuning, record.take_model
         job._was_sending = record.state == "sending"
         job.at_engine, job._tell, job.notes = not job._was_sending, record.tell, record.notes
         job._digest, job._made_by, job._frames = record.digest, record.made_by, record.frames
@@ -165,6 +173,8 @@ class Job:
             task=self.task,
             replaces=self.replaces,
             fingerprint=self.fingerprint,
+            tuning=self.tuning,
+            take_model=self.take_model,
         )
 
     @property
@@ -201,7 +211,9 @@ class Job:
         masks = self._own_masks.frames if self._own_masks else []
         fps = self.source.fps / self.source.step
         client.submit(
-            Order(self.id, self.settings, self._export.frames, fps, self.document.path.stem, self.task, masks)
+            Order(
+                self.id, self.settings, self._export.frames, fps, self.document.path.stem, self.task, masks, self.tuning
+            )
         )
 
     def handle(self, event: events.Event, client: Client) -> None:
@@ -225,14 +237,16 @@ class Job:
             case events.JobChanged(status=status) if status.state == "done":
                 self.notes, self.timings, self.words = status.notes, status.timings, status.words
                 self.at_engine, self.preview = True, None
-                if self.state != "fetching":
+                if self.task == "tune":
+                    self._take_model(status.model, client)
+                elif self.state != "fetching":
                     self.fetch(client)
             case events.JobChanged(status=status):
                 self.state, self.stage, self.at_engine = status.state, status.stage, True
                 self.step, self.steps, self.ahead = status.step, status.steps, status.ahead
                 self.fraction, self.seconds_left = status.fraction, status.seconds_left
                 self.preview = self.preview if self.state == "running" else None
-                self.workers, self.waits = status.workers, status.waits
+                self.workers, self.waits, self.loss = status.workers, status.waits, status.loss
             case events.Previewed(preview=preview) if self.state == "running":
                 self.preview = preview
             case events.Arrived() | events.NotFetched() if self.state != "fetching":
@@ -264,6 +278,13 @@ class Job:
             self._landing = None
         self._landing = self._landing or Landing.beside(self.document.path, self.source.name)
         client.fetch(self.id, self._landing, masks)
+
+    def _take_model(self, name: str, client: Client) -> None:
+        """The engine has what it made, and keeps it: nothing comes here."""
+        if not self.final:
+            self.model, self._tell = name, "taken"
+            client.tell(self.id, "taken")
+            self.end("done")
 
     def take_up(self, client: Client) -> None:
         """Go on with a client that has just been told to start."""

@@ -26,6 +26,7 @@ def _in_strip_menu(menu, context) -> None:
     else:
         layout.operator("fatezero.test_reconstruction")
     layout.operator("fatezero.show_masks")
+    layout.operator("fatezero.tune_on_strip", text="Tune on This Strip…")
     layout.operator("fatezero.batch")
 
 

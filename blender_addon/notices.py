@@ -54,8 +54,12 @@ def look() -> None:
 def sentence(job: Job) -> str:
     """What is said of a job that is over; nothing of one that is not, or that the user has cancelled."""
     if job.state == "done" and not job.trouble:
-        words = rpt_("The masks of '{name}' are there") if job.task == "masks" else rpt_("'{name}' is edited")
-        return words.format(name=job.source.name)
+        words = {
+            "edit": rpt_("'{name}' is edited"),
+            "masks": rpt_("The masks of '{name}' are there"),
+            "tune": rpt_("The model '{model}', tuned on '{name}', is there"),
+        }
+        return words[job.task].format(name=job.source.name, model=job.model)
     if job.state in ("done", "failed", *AT_REST) and job.trouble:
         return rpt_("'{name}': {reason}").format(name=job.source.name, reason=job.trouble.told(rpt_)[0])
     return ""

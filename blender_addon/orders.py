@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .protocol.messages import Task
 from .protocol.settings import EditSettings
+from .protocol.tuning import Tuning
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,5 @@ class Order:
     task: Task
     own_masks: list[Path]
     """One for each frame, or none."""
+    tuning: Tuning | None
+    """What shall be made, where the task is `tune`."""

@@ -16,6 +16,7 @@ import msgspec
 from .protocol.messages import Task
 from .protocol.private import write_private
 from .protocol.settings import EditSettings
+from .protocol.tuning import Tuning
 from .strips import Source
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """The job whose result is made anew, or nothing."""
     fingerprint: str = ""
     """What the strip looked like when the job was begun."""
+    tuning: Tuning | None = None
+    """What a tuning makes."""
+    take_model: bool = False
+    """Whether the panel shall take the model that it makes."""
 
 
 class Shelf:

@@ -25,6 +25,7 @@ from . import (
     properties,
     thumbnails,
     translations,
+    tuned,
     work,
 )
 
@@ -51,7 +52,7 @@ def register() -> None:
     cli.register()
     documents.register()
     jobs.register()
-    finished.listeners.append(estimates.learn)
+    finished.listeners += [estimates.learn, tuned.adopt]
     notices.register()
     menus.register()
     keymaps.register()
@@ -63,7 +64,8 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(_end)
     _end()
-    finished.listeners.remove(estimates.learn)
+    for listener in (estimates.learn, tuned.adopt):
+        finished.listeners.remove(listener)
     translations.unregister()
     keymaps.unregister()
     menus.unregister()

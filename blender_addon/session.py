@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from . import chosen, documents, events, finished, folders, strips, thumbnails
 from .client import Client
 from .engine_process import NOT_INSTALLED
@@ -14,6 +16,7 @@ from .places import Local, Place
 from .protocol import limits
 from .protocol.messages import Task, Welcome
 from .protocol.settings import EditSettings, for_masks
+from .protocol.tuning import Tuning, for_tuning
 from .records import Record, Shelf
 from .trouble import Trouble
 
@@ -75,6 +78,17 @@ class Session:
         """Begin to find the masks of all words of the source prompt, as `edit`; an edit then goes on from there."""
         return self.edit(source, for_masks(settings), task="masks")
 
+    def tune(self, source: strips.Source, settings: EditSettings, tuning: Tuning, take_model: bool) -> Job:
+        """Begin to tune the settings' model on the strip, as `edit`; `take_model`: whether the panel shall have it then."""
+        job = self.edit(source, for_tuning(settings), task="tune", tuning=tuning)
+        job.take_model = take_model
+        return job
+
+    def knows(self, model: str) -> None:
+        """The engine has a model that it had not when it was connected."""
+        if self.welcome and model not in self.welcome.models:
+            self.welcome = msgspec.structs.replace(self.welcome, models=[*self.welcome.models, model])
+
     def edit(
         self,
         source: strips.Source,
@@ -83,6 +97,7 @@ class Session:
         task: Task = "edit",
         replaces: str = "",
         known_digest: str = "",
+        tuning: Tuning | None = None,
     ) -> Job:
         """Begin a job; the timer or `wait` carries it on. `Trouble` where it cannot begin.
 
@@ -95,7 +110,7 @@ class Session:
             raise Trouble(*NOT_INSTALLED)
         self.trouble = None
         self.jobs = [job for job in self.jobs if job.state != "cancelled"]
-        self.jobs.append(job := Job.begin(source, settings, place.name, task, own_masks))
+        self.jobs.append(job := Job.begin(source, settings, place.name, task, own_masks, tuning))
         job.replaces, job.known_digest = replaces, known_digest
         if self.engine == "off":
             self.start_engine()  # it starts while the frames are exported

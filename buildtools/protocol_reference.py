@@ -18,7 +18,7 @@ from typing import get_args
 import msgspec
 from msgspec import inspect as types
 
-from protocol import PROTOCOL_VERSION, errors, farm_job, limits, messages, settings, wire
+from protocol import PROTOCOL_VERSION, errors, farm_job, limits, messages, settings, tuning, wire
 
 README = Path(__file__).resolve().parent.parent / "protocol" / "README.md"
 FARM_JOB = README.parents[1] / "docs" / "farm-job.schema.json"
@@ -31,6 +31,7 @@ PARTS = (
     messages.Missing,
     settings.EditSettings,
     settings.Window,
+    tuning.Tuning,
 )
 """What messages are made of, beside plain values."""
 

@@ -74,9 +74,19 @@ class Previewer:
         """The frames that are wanted of the next step: none where it is too soon."""
         return self._frames if time.monotonic() >= self._due else ()
 
-    def take(self, step: int, steps: int, clean: Mapping[int, Tensor], source: Callable[[], Tensor]) -> None:
-        """Show the prediction `clean` (4, h, w) by frame after `step`; `source`: the clip's own latents (F, 4, h, w)."""
-        began = time.monotonic()
+    def take(
+        self,
+        step: int,
+        steps: int,
+        clean: Mapping[int, Tensor] | Tensor,
+        source: Callable[[], Tensor],
+        began: float | None = None,
+    ) -> None:
+        """Show the prediction `clean` (4, h, w) by frame after `step`; `source`: the clip's own latents (F, 4, h, w).
+
+        `began`: when (of `time.monotonic`) work on it began that was done for this alone.
+        """
+        began = time.monotonic() if began is None else began
         if self._colours is None:
             pictures = self._geometry.to_model(self._clip[self._frames][..., :3])
             self._colours = LatentColours(source()[self._frames].float().cpu(), pictures)

@@ -16,6 +16,7 @@ from .files import Download, Fetched
 from .line import Line, Request, nonsense
 from .messages import Ends, JobStatus, Preview, Task, Welcome
 from .settings import EditSettings
+from .tuning import Tuning
 
 PATIENCE = 20.0
 """Seconds that an answer may take, where the caller names no time."""
@@ -83,14 +84,17 @@ class Connection:
         own_masks: Sequence[Path] = (),
         project: str = "",
         priority: int = 0,
+        tuning: Tuning | None = None,
     ) -> JobStatus:
         """Have the PNG files `frames` edited as job `job_id` (letters, digits, `-` and `_`); returns once it is queued.
 
-        `task`: `masks` for those of the source prompt's words, without an edit. `own_masks`: a PNG file for each frame,
+        `task`: `masks` for those of the source prompt's words, without an edit; `tune` for a model that is tuned on the
+        clip as `tuning` says, whose name is the done job's `model`. `own_masks`: a PNG file for each frame,
         where the settings use them. A client's projects share the engine alike; `priority` (-10 to 10) counts among the
         jobs of one. Only files that the engine lacks are uploaded. Repeating it is harmless: the same job is found
         again. What is refused: `bad-settings`, `over-limit`, `job-differs` (that id has other frames or settings),
-        `queue-full`, `disk-full` (the engine's), `cannot-read` (a frame's file), `unknown-task`.
+        `queue-full`, `disk-full` (the engine's), `cannot-read` (a frame's file), `unknown-task`; of a tuning also
+        `bad-name` and `name-taken`, before anything is uploaded.
         """
         if len(frames) > limits.MAX_FRAMES:
             raise limits.over_limit("frames in one job", len(frames), limits.MAX_FRAMES, "Edit a shorter strip.")
@@ -98,10 +102,17 @@ class Connection:
         paths = dict(zip([*digests, *masks], [*frames, *own_masks]))
         request = messages.Submit(
             job_id=job_id, settings=settings, frames=digests, fps=fps, task=task, own_masks=masks, project=project,
-            priority=priority,
+            priority=priority, tuning=tuning,
         )  # fmt: skip
         for _ in range(MAX_ROUNDS):
-            answer = self._ask(request, messages.Job, messages.Wanted).message
+            try:
+                answer = self._ask(request, messages.Job, messages.Wanted).message
+            except ProtocolError as error:
+                if (
+                    error.code == "malformed" and "$.task" in error.sentence
+                ):  # which names the field that it cannot read
+                    raise _too_old(task) from error
+                raise
             if isinstance(answer, messages.Job):
                 self._check_task(answer.status, task)
                 return answer.status
@@ -206,9 +217,7 @@ class Connection:
         """An engine from before there were tasks takes any for an edit: have it drop that."""
         if status.task != task:
             self.forget(status.job_id)
-            raise ProtocolError(
-                "unknown-task", "The engine is too old to find masks without an edit.", "Update the engine."
-            )
+            raise _too_old(task)
 
     def _upload(self, missing: Sequence[messages.Missing], paths: dict[str, Path], on_sent: Report | None) -> None:
         done = len(paths) - len(missing)
@@ -263,3 +272,8 @@ class Connection:
 
     def _transfer(self, todo: deque[Request], answer: type) -> Iterator[tuple[Request, wire.Packet]]:
         return self._line.exchange(todo, answer, timeout=TRANSFER_PATIENCE, repeat_after=TRANSFER_REPEAT_AFTER)
+
+
+def _too_old(task: Task) -> ProtocolError:
+    what = "tune a model on a clip" if task == "tune" else "find masks without an edit"
+    return ProtocolError("unknown-task", f"The engine is too old to {what}.", "Update the engine.")

@@ -12,6 +12,7 @@ import msgspec
 
 from . import limits
 from .settings import EditSettings
+from .tuning import Tuning
 
 BlobName = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z", description="SHA-256 of the bytes, in hex")]
 JobId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z", description="chosen by the client")]
@@ -24,8 +25,8 @@ ClientName = Annotated[str, msgspec.Meta(max_length=200)]
 FINAL_STATES = ("done", "failed", "cancelled")
 Ends = Literal["at-once", "after-queue", "never"]
 """When a local engine ends that no program is connected to any more."""
-Task = Literal["edit", "masks"]
-"""What a job is to make: edited frames, or only the masks of the source prompt's words."""
+Task = Literal["edit", "masks", "tune"]
+"""What a job is to make: edited frames, only the masks of the source prompt's words, or a model that is tuned on the clip."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -69,7 +70,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ahead: int = 0
     """While it is queued: the client's own jobs that come before it, the running one included."""
     stage: str = ""
-    """While it runs: `read`, `load`, `encode`, `invert`, `edit`, `decode` or `write`."""
+    """While it runs: `read`, `load`, `encode`, `invert`, `edit`, `tune`, `decode` or `write`."""
     step: int = 0
     steps: int = 0
     """Of the stage."""
@@ -93,6 +94,10 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     A word's grey is 255 at its strongest place of the frame, and more than `255 * threshold` is its mask."""
     timings: dict[str, float] = {}
     """Seconds that each stage took, once the job is done."""
+    loss: float | None = None
+    """While it tunes: the training's error, the mean of its last steps."""
+    model: str = ""
+    """The name of the model that a tuning has made, once the job is done."""
     workers: int = 0
     """While it runs: how many have a part of it."""
     waits: str = ""
@@ -166,14 +171,15 @@ class Pong(Message):
 
 
 class Submit(Message):
-    """Make an edit, or the masks of a clip. Answered with `Wanted` while blobs are missing (nothing is kept then), else with `Job`."""
+    """Make an edit, the masks of a clip, or a model tuned on it. Answered with `Wanted` while blobs are missing (nothing is kept then), else with `Job`."""
 
     job_id: JobId
     settings: EditSettings
     frames: Annotated[list[BlobName], msgspec.Meta(min_length=1)]
     fps: FramesPerSecond
     task: Task = "edit"
-    """Of `masks` the settings count that decide the inversion: an edit with the same ones begins with it."""
+    """Of `masks` the settings count that decide the inversion: an edit with the same ones begins with it. Of `tune` the
+    source prompt and the model count, and `tuning` says the rest."""
     own_masks: list[BlobName] = []
     """For each frame the user's own mask, a PNG file of any size laid over the whole frame, where `settings.own_mask`
     says what it does: white is where the edit may change something."""
@@ -181,6 +187,8 @@ class Submit(Message):
     """What it belongs to: a client's projects share its part of the engine alike."""
     priority: Priority = 0
     """Among the jobs of its project; a step goes before 32 earlier jobs, so that none waits for ever."""
+    tuning: Tuning | None = None
+    """What shall be made, where the task is `tune`."""
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -321,14 +329,15 @@ class Event(Message):
 
 
 class Preview(Message):
-    """What a running edit looks like: a PNG file in a buffer for each of `frames`. A hint, as `Event`.
+    """What a running edit looks like, or the clip as a tuning makes it out halfway through the noise: a PNG file in a
+    buffer for each of `frames`. A hint, as `Event`.
 
     It comes once for each `Query` that asked for it, so that a client which lags gets none.
     """
 
     job_id: JobId
     step: Count
-    """Denoising steps that are done."""
+    """Denoising steps that are done, or training steps."""
     steps: Count
     frames: Annotated[list[Count], msgspec.Meta(min_length=1, max_length=limits.MAX_PREVIEW_FRAMES)]
     """Which frames of the clip are shown, from 0."""

@@ -7,20 +7,27 @@ import errno
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
+from . import limits
 from .errors import UNREADABLE, ProtocolError
 from .private import write_private
 from .settings import BUILTIN_MODEL
 
 FILE_NAME = "models.json"
+TUNED_FOLDER = "tuned"
+"""Below an engine's folder: the checkpoints that its tunings have made, each in a folder of its own."""
 NAME_PATTERN = r"[\w.-]{1,80}"
 
 
 class Model(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a model is made of on the engine's machine; every path is an absolute one there."""
+    """What a model is made of on the engine's machine; every path is an absolute one there.
+
+    Only in the `models.json` of an engine's folder those in its own `tuned/` are written from there on: it may be moved.
+    """
 
     path: str
     """`builtin`, a folder in diffusers layout, or a single `.safetensors` or `.ckpt` file."""
@@ -54,19 +61,24 @@ def add(home: Path, model: Model, name: str = "") -> str:
         except UnicodeEncodeError as error:
             raise OSError(errno.EINVAL, "its name is not valid text", path) from error
     known, name = _read(home), name or _name(model)
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ProtocolError(
-            "bad-name",
-            f"A model cannot be called '{name}'.",
-            "Use up to 80 letters, digits, dots, hyphens and underscores.",
-        )
-    if name == BUILTIN_MODEL or known.get(name, model) != model:
-        raise ProtocolError(
-            "name-taken", f"Another model is called '{name}'.", "Choose another name, or remove that model first."
-        )
+    check_name(name, [other for other, its in known.items() if its != model])
     if name not in known:
         _write(home, known | {name: model})
     return name
+
+
+def check_name(name: str, taken: Iterable[str]) -> None:
+    """Refuse a name that no model can have (`ProtocolError('bad-name')`), or that is one of `taken` (`name-taken`)."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ProtocolError(
+            "bad-name",
+            f"A model cannot be called '{limits.cut(name)}'.",
+            "Use up to 80 letters, digits, dots, hyphens and underscores.",
+        )
+    if name == BUILTIN_MODEL or name in taken:
+        raise ProtocolError(
+            "name-taken", f"Another model is called '{name}'.", "Choose another name, or remove that model first."
+        )
 
 
 def remove(home: Path, name: str) -> None:
@@ -89,7 +101,18 @@ def resolve(home: Path, name: str) -> Model:
     model = _read(home).get(name)
     if model is None:
         raise _unknown(name)
-    return model
+    if not model.path.startswith(f"{TUNED_FOLDER}/"):
+        return model
+    return msgspec.structs.replace(model, path=str(home.absolute() / model.path))
+
+
+def made_here(home: Path, name: str) -> Path | None:
+    """The folder of the model called `name` if a tuning of this engine has made it and no other name stands for it, else None."""
+    folder = Path(resolve(home, name).path)
+    others = (resolve(home, other) for other in known(home) if other != name)
+    if folder.parent != home.absolute() / TUNED_FOLDER or any(str(folder) in (its.path, its.vae) for its in others):
+        return None
+    return folder
 
 
 def _name(model: Model) -> str:

@@ -1,6 +1,21 @@
 """The add-on's operators: thin, over the modules beside this folder."""
 
-from . import again, batch, checkpoints, compare, edit, engine, farm, history, install, masks, order, prompts, queue
+from . import (
+    again,
+    batch,
+    checkpoints,
+    compare,
+    edit,
+    engine,
+    farm,
+    history,
+    install,
+    masks,
+    order,
+    prompts,
+    queue,
+    tune,
+)
 
 CLASSES = (
     *edit.CLASSES,
@@ -15,5 +30,6 @@ CLASSES = (
     *install.CLASSES,
     *checkpoints.CLASSES,
     *masks.CLASSES,
+    *tune.CLASSES,
     *compare.CLASSES,
 )

@@ -79,12 +79,24 @@ class FATEZERO_OT_add_checkpoint(_Begins, bpy.types.Operator):
 
 
 class FATEZERO_OT_remove_checkpoint(_Begins, bpy.types.Operator):
-    """Have the engine forget this checkpoint; its files stay where they are"""
+    """Have the engine forget this checkpoint; its files stay where they are, but for one that was tuned on a strip"""
 
     bl_idname = "fatezero.remove_checkpoint"
     bl_label = "Remove Checkpoint"
 
     name: StringProperty(name="Name", description="Which one", options={"SKIP_SAVE", "HIDDEN"})
+
+    def invoke(self, context, event) -> set[str]:
+        """Ask before files are removed that nobody else has."""
+        if not any(each.name == self.name and each.made_here for each in checkpoints.known or ()):
+            return self.execute(context)
+        return context.window_manager.invoke_confirm(
+            self,
+            event,
+            title=iface_("Remove Checkpoint"),
+            message=iface_("It was tuned on a strip, and its files will be removed."),
+            confirm_text=iface_("Remove"),
+        )
 
     def arguments(self) -> tuple:
         return "remove", self.name

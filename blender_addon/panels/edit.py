@@ -59,6 +59,7 @@ class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
             column.prop(settings, "model_folder")
         elif settings.model == "NAMED":
             column.prop(settings, "model_name")
+        column.operator("fatezero.tune_on_strip", icon="SHAPEKEY_DATA", text="Tune on This Strip…")
         changed, taken = settings.changed_settings(), settings.preset_words()
         column = layout.column(align=True)
         draw_setting(column, settings, changed, "steps")

@@ -26,6 +26,7 @@ STAGES = {
     "encode": "Encoding",
     "invert": "Inverting",
     "edit": "Editing",
+    "tune": "Tuning",
     "decode": "Decoding",
     "write": "Writing",
 }
@@ -80,7 +81,8 @@ def draw_job(column, job: Job, session: Session, width: float) -> None:
     line = column.row()
     line.scale_y = TEXT_SCALE
     anew = "FILE_REFRESH" if job.replaces else "FORWARD"
-    line.label(text=job.settings.target, translate=False, icon=ICONS.get(job.state, anew))
+    words = f"{job.settings.source} ({job.tuning.name})" if job.tuning else job.settings.target
+    line.label(text=words, translate=False, icon=ICONS.get(job.state, anew))
     if order.FATEZERO_OT_jump_to_strip.suits(job):
         row.operator("fatezero.jump_to_strip", text="", icon="VIEWZOOM").job = job.id
     for direction, icon in (("UP", "TRIA_UP"), ("DOWN", "TRIA_DOWN")):
@@ -138,6 +140,8 @@ def progress_text(job: Job, session: Session) -> str:
         return text + ", " + iface_("{count} before it").format(count=job.ahead)
     if job.steps:
         text += f" {job.step}/{job.steps}"
+    if job.loss is not None and job.state == "running":
+        text += ", " + iface_("error {value}").format(value=f"{job.loss:.3f}")
     if job.workers > 1:
         text += ", " + iface_("{count} workers").format(count=job.workers)
     if job.seconds_left is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,10 @@ def _list(options: argparse.Namespace) -> None:
     for name in models.known(options.home):
         model = models.resolve(options.home, name)
         if options.json:
-            emit(name=name, path=str(about.place(model)), bytes=about.size(model), licence=about.licence(model))
+            emit(
+                name=name, path=str(about.place(model)), bytes=about.size(model), licence=about.licence(model),
+                made_here=models.made_here(options.home, name) is not None,
+            )  # fmt: skip
             continue
         print(f"{name:30} {model.path if model.path != name else 'comes with the engine'}")
         if model.vae:
@@ -64,11 +68,15 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _remove(options: argparse.Namespace) -> None:
+    folder = models.made_here(options.home, options.name)
     models.remove(options.home, options.name)
+    if folder:  # which nothing else would ever find
+        shutil.rmtree(folder, ignore_errors=True)
     if options.json:
         emit(removed=options.name)
         return
-    print(f"{options.name} is forgotten; its files are still there.")
+    after = f", and its folder is removed: {folder}." if folder else "; its files are still there."
+    print(f"{options.name} is forgotten{after}")
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -137,7 +145,9 @@ def _parser() -> argparse.ArgumentParser:
         help="what a single file predicts, where neither it nor a .yaml file beside it says so",
     )
     command("list", _list, "list what the engine knows")
-    command("remove", _remove, "forget a checkpoint; its files stay").add_argument("name", metavar="NAME")
+    command(
+        "remove", _remove, "forget a checkpoint; its files stay, but for those that a tuning of this engine has made"
+    ).add_argument("name", metavar="NAME")
     fetch = command("fetch", _fetch, "fetch a checkpoint from the Hugging Face hub, and add it")
     fetch.add_argument("repository", metavar="OWNER/NAME")
     fetch.add_argument("--revision", default="main", help="a commit, branch or tag; it is pinned to its commit (main)")

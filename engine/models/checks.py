@@ -106,6 +106,12 @@ def check_configurations(folder: Path) -> None:
             raise lacks(folder, name)
 
 
+def tuned_already(model: Model) -> bool:
+    """Whether a model is a tuned video checkpoint, as far as its folder's configurations say so."""
+    folder = Path(model.path).expanduser()
+    return model.path != BUILTIN_MODEL and folder.is_dir() and is_tuned(read_json(folder / "unet", "config.json"))
+
+
 def is_tuned(config: Mapping[str, Any]) -> bool:
     """Whether a UNet's configuration is that of a tuned video checkpoint."""
     return config.get("_class_name") in TUNED_CLASSES
@@ -125,7 +131,7 @@ def as_tuned_config(config: Mapping[str, Any]) -> dict[str, Any]:
     renamed = {
         key: [block.replace("2D", "Pseudo3D") for block in value] if key.endswith("block_types") else value
         for key, value in config.items()
-        if key != "_name_or_path"
+        if key not in ("_name_or_path", "_use_default_values")  # the second's order is another one in every process
     }
     renamed["mid_block_type"] = "UNetMidBlockPseudo3DCrossAttn"
     return renamed | {"_class_name": TUNED_CLASSES[0]}

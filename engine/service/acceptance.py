@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from protocol import limits
@@ -10,10 +12,11 @@ from protocol.settings import SettingsError, check
 
 from .journal import Journal
 from .pipes import Work
+from .tunings import check_tuning
 
 
-def check_work(work: Work, journal: Journal) -> None:
-    """Refuse a new job with a `ProtocolError`: `over-limit`, `bad-settings`, or `queue-full`."""
+def check_work(home: Path, work: Work, journal: Journal) -> None:
+    """Refuse a new job with a `ProtocolError`: `over-limit`, `bad-settings`, `queue-full`, or as `check_tuning`."""
     for what, value, most, remedy in (
         ("frames in one job", len(work.frames), limits.MAX_FRAMES, "Edit a shorter strip."),
         ("mask words", len(work.settings.mask_words), limits.MAX_MASK_WORDS, "Ask for fewer masks."),
@@ -37,6 +40,7 @@ def check_work(work: Work, journal: Journal) -> None:
             f"{len(work.frames)} frames.",
             "Give one mask a frame, or none and an empty own_mask.",
         )
+    check_tuning(home, work, journal.open_works() if work.tuning else ())
     for owner, most in ((work.owner, limits.MAX_CLIENT_JOBS), (None, limits.MAX_QUEUED_JOBS)):
         if journal.count(owner) >= most:
             raise ProtocolError(

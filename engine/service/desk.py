@@ -241,6 +241,7 @@ def _work(owner: str, submit: messages.Submit) -> Work:
         own_masks=submit.own_masks,
         project=submit.project,
         priority=submit.priority,
+        tuning=submit.tuning,
     )
 
 

@@ -33,8 +33,9 @@ def folder_of(home: Path, work: pipes.Work) -> Path:
 
 def split(home: Path, work: pipes.Work, most: int) -> list[Part]:
     """The parts of a job, at most `most` of them; those that it was cut into before, if it was."""
-    # Masks take one inversion of all frames, and the user's own ones are given frame by frame for the whole clip.
-    if work.task == "masks" or work.own_masks:
+    # Masks take one inversion of all frames, a tuning sees them together, and the user's own masks are given frame by
+    # frame for the whole clip.
+    if work.task != "edit" or work.own_masks:
         return [Part(0, len(work.frames))]
     with contextlib.suppress(OSError, *UNREADABLE):
         return _parts((folder_of(home, work) / CUT_NAME).read_bytes())

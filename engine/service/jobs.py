@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +13,12 @@ from protocol import limits
 from protocol.errors import ProtocolError
 from protocol.messages import Failure, JobStatus, Missing
 
-from . import divided, pipes
+from . import divided, pipes, tunings
 from .acceptance import check_work
 from .crew import Crew
+from .giving_way import TURN, WAITS, GivingWay
 from .journal import Journal
+from .lineup import Lineup
 from .pool import Pool
 from .retention import Retention
 from .runs import MOST_LOST, Run, Task
@@ -50,11 +50,13 @@ class Jobs:
         announce: Callable[[str, JobStatus], None],
         show: Callable[[str, pipes.Previewed], None],
         step_limit: float,
+        tuning_turn: float = TURN,
     ):
         self._home, self._journal, self._store, self._retention = home, journal, store, retention
         self._pool, self._turns, self._announce, self._step_limit = pool, turns, announce, step_limit
-        self._show, self._crew = show, Crew(pool, store)
+        self._show, self._crew, self._giving_way = show, Crew(pool, store), GivingWay(turns, tuning_turn)
         self._runs: dict[tuple[str, str], Run] = {}
+        self._lineup = Lineup(journal, self._runs, pool, turns, self._giving_way)
         self._unsaved: dict[tuple[str, str], JobStatus] = {}
         self._told = ""
         """The pool's trouble, as clients know it."""
@@ -78,7 +80,9 @@ class Jobs:
                     "job-differs", f"There is a job {work.job_id} with other frames or settings.", "Use a new job id."
                 )
             return self.status(work.owner, work.job_id)
-        check_work(work, self._journal)
+        check_work(self._home, work, self._journal)
+        if work.tuning:
+            self._retention.admit_model()
         if missing := self._store.missing(work.owner, work.blobs):
             self._crew.warm()  # during the upload
             return missing
@@ -99,7 +103,8 @@ class Jobs:
             raise ProtocolError("no-such-job", f"The engine knows no job {job_id}.", "Submit it again.")
         if status.state == "queued":
             ahead = self._journal.queued(owner).index(job_id)
-            status = msgspec.structs.replace(run.status if run else status, ahead=ahead, waits=self._pool.trouble)
+            waits = self._pool.trouble or (WAITS if self._giving_way.rests((owner, job_id)) else "")
+            status = msgspec.structs.replace(run.status if run else status, ahead=ahead, waits=waits)
         return status
 
     def newest(self, owner: str) -> list[JobStatus]:
@@ -168,13 +173,13 @@ class Jobs:
         """Give work to the workers that have none."""
         if not self._save():
             return
-        busy = {task.place for run in self._runs.values() for task in run.active}
-        for place in [place for place in self._pool.places if place not in busy]:
+        for place in self._lineup.idle:
             if not self._give(place):
                 return
 
     def check(self) -> None:
-        """Replace workers that have not said anything for longer than a step may take; tell of trouble with the pool."""
+        """Replace workers that have not said anything for longer than a step may take; tell of trouble with the pool; let
+        tunings make room."""
         if self._pool.trouble != self._told:
             self._told = self._pool.trouble
             log.log(logging.WARNING if self._told else logging.INFO, self._told or "there are workers again")
@@ -187,6 +192,9 @@ class Jobs:
                     log.error("worker hangs", extra={"worker": worker.pid, "job": run.work.job_id})
                     worker.kill()
                     self._worker_ended(task.place, "did not finish a step within the limit and was ended")
+        for run in self._lineup.in_the_way():
+            log.info("tuning makes room", extra={"job": run.work.job_id, "owner": run.work.owner})
+            self._stop(run)
 
     def receive(self, received: FromWorker) -> None:
         """Take in what a worker says."""
@@ -266,8 +274,12 @@ class Jobs:
         return self.status(owner, job_id)
 
     def _left(self, owner: str, status: JobStatus) -> None:
+        if status.state != "queued":
+            self._giving_way.given((owner, status.job_id))
         if status.state == "cancelled":
             self._retention.drop_checkpoint(owner, status.job_id)
+            if status.task == "tune":
+                tunings.drop(self._home, owner, status.job_id)
         log.info("job %s", status.state, extra={"job": status.job_id, "owner": owner})
         self._tell(owner, status.job_id)
 
@@ -281,7 +293,7 @@ class Jobs:
 
     def _give(self, place: str) -> bool:
         """Have the worker at `place` do what comes next; False where nothing does."""
-        while (one := self._next()) is not None:
+        while (one := self._lineup.next()) is not None:
             run = self._runs.get((one.owner, one.job_id)) or self._begin(one)
             if run:
                 break
@@ -296,23 +308,14 @@ class Jobs:
             return True
         worker.send(work)
         run.took(task, place)
-        self._turns.given(one, _cost(work))
+        self._giving_way.given(run.key)
+        if not work.tuning:
+            self._turns.given(one, _cost(work))
         part = f"{work.part.first}-{work.part.end}" if work.part else None
         facts = {"job": one.job_id, "owner": one.owner, "worker": worker.pid, "part": part}
         log.info("job started", extra=facts)
         self._tell(*run.key)
         return True
-
-    def _next(self) -> Asking | None:
-        """What a worker that is free shall do: a job that waits, or what waits of one that has begun."""
-        asking, busy = [], Counter()
-        for (owner, _), run in self._runs.items():
-            busy[owner] += len(run.active)
-        for one in self._journal.asking():
-            run = self._runs.get((one.owner, one.job_id))
-            if run is None or (run.waiting and not run.forgotten):
-                asking.append(dataclasses.replace(one, begun=run is not None))
-        return self._turns.next(asking, busy)
 
     def _begin(self, one: Asking) -> Run | None:
         """Begin a job: in parts, if it is long and there are workers that nothing else waits for."""
@@ -322,19 +325,15 @@ class Jobs:
             self._journal.set(one.owner, JobStatus(job_id=one.job_id, state="failed", error=error))
             self._tell(one.owner, one.job_id)
             return None
-        spare = self._spare()
+        spare = self._lineup.spare()
         parts = divided.split(self._home, work, spare * PARTS_A_WORKER if spare > 1 else 1)
-        run = self._runs[work.owner, work.job_id] = Run.of(work, parts)
+        run = self._runs[work.owner, work.job_id] = Run.of(work, parts, one.place)
         return run
-
-    def _spare(self) -> int:
-        """Workers that a job may have which begins now: those that are free, but one for every other job that waits."""
-        others = sum((one.owner, one.job_id) not in self._runs for one in self._journal.asking()) - 1
-        busy = sum(len(run.active) for run in self._runs.values())
-        return len(self._pool.places) - busy - others
 
     def _report(self, run: Run, task: Task, report: pipes.Reported) -> None:
         run.report(task, report)
+        if run.work.tuning and report.stage == "tune":
+            self._giving_way.came_to(run, report.fraction, _cost(run.work))
         if not run.forgotten:
             self._tell(*run.key)
 
@@ -348,8 +347,19 @@ class Jobs:
         elif whole is None:
             self._tell(*run.key)
         else:
-            names = ("notes", "frames", "masks", "timings", "words", "soft_masks", "packs")
-            self._end(run, state="done", fraction=1.0, **{name: getattr(whole, name) for name in names})
+            self._done(run, whole)
+
+    def _done(self, run: Run, whole: pipes.Finished) -> None:
+        names = ("notes", "frames", "masks", "timings", "words", "soft_masks", "packs")
+        fields = {name: getattr(whole, name) for name in names}
+        if run.work.tuning:
+            try:
+                fields["model"], notes = tunings.register(self._home, run.work)
+            except ProtocolError as error:
+                self._fail(run, error.code, error.sentence, error.remedy)
+                return
+            fields["notes"] += notes
+        self._end(run, state="done", fraction=1.0, **fields)
 
     def _stop(self, run: Run) -> None:
         for task in run.active:
@@ -368,6 +378,7 @@ class Jobs:
         """Note that a job has ended; workers that still do something of it are told to stop."""
         owner, job_id = run.key
         run.forgotten = True
+        self._giving_way.given(run.key)
         if not run.active:
             self._runs.pop(run.key, None)
         self._stop(run)
@@ -441,5 +452,5 @@ class Jobs:
 
 
 def _cost(work: pipes.Work) -> float:
-    """The worker's time that it will take, in steps of frames."""
-    return work.settings.steps * (work.part.count if work.part else len(work.frames))
+    """The worker's time that it will take, in steps of frames; one of training takes about as long as one of an edit."""
+    return (work.tuning or work.settings).steps * (work.part.count if work.part else len(work.frames))

@@ -164,6 +164,14 @@ class Journal:
         query = "SELECT owner, project, job_id, place, priority FROM jobs WHERE state = 'queued' ORDER BY place, number"
         return [Asking(*row) for row in self._database.execute(query)]
 
+    def open_works(self) -> list[Work]:
+        """What the jobs ask for that have not ended, as far as it can be read."""
+        found = []
+        for (work,) in self._database.execute(f"SELECT work FROM jobs WHERE {_OPEN}"):
+            with suppress(*UNREADABLE):
+                found.append(_work(work))
+        return found
+
     def move(self, owner: str, job_id: str, before: str | None) -> None:
         """Have a queued job come just before another one of its owner's, or last: they take each other's places."""
         queued = self._queued(owner)

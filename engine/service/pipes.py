@@ -13,6 +13,7 @@ from engine.parts import Part
 from protocol.errors import UNREADABLE
 from protocol.messages import BlobName, JobId, SoftMask, Task, WordSeen
 from protocol.settings import EditSettings
+from protocol.tuning import Tuning
 
 from .accounts import LOCAL
 
@@ -27,7 +28,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
 
 class Work(_Message):
-    """To the worker: edit these frames, or find their masks. Also what the journal keeps of a job."""
+    """To the worker: edit these frames, find their masks, or tune a model on them. Also what the journal keeps of a job."""
 
     job_id: JobId
     settings: EditSettings
@@ -42,6 +43,12 @@ class Work(_Message):
     """The frames that are wanted; None: all."""
     project: str = ""
     priority: int = 0
+    tuning: Tuning | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Whose job it is, and its id."""
+        return self.owner, self.job_id
 
     @property
     def blobs(self) -> list[BlobName]:
@@ -75,6 +82,7 @@ class Reported(_Message):
     step: int
     steps: int
     fraction: float
+    loss: float | None = None
 
 
 class Previewed(_Message):

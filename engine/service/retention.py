@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from protocol.errors import ProtocolError
+from protocol.models import TUNED_FOLDER
 
 from .accounts import Accounts
 from .journal import Journal
@@ -37,7 +38,7 @@ class Retention:
     """
 
     def __init__(self, home: Path, journal: Journal, store: Store, accounts: Accounts, quota: int):
-        self._cache, self._jobs = home / "cache", home / "jobs"
+        self._cache, self._jobs, self._tuned = home / "cache", home / "jobs", home / TUNED_FOLDER
         self._journal, self._store, self._accounts, self._quota = journal, store, accounts, quota
         self._sizes = store.sizes()
         self._cached, self._looked = 0, float("-inf")
@@ -70,6 +71,19 @@ class Retention:
                 "store-full",
                 "The engine keeps as many frames and results as it may.",
                 "Fetch finished edits or dismiss them, or give the engine more room with --quota.",
+            )
+
+    def admit_model(self) -> None:
+        """Refuse a tuning (`store-full`) where the models that were tuned here take the quota already.
+
+        They are their users', and never dropped: so they have a quota of their own. What they share with the models that
+        they were made from does not count.
+        """
+        if sum(_size_of(folder) for folder in self._tuned.glob("*/unet")) >= self._quota:
+            raise ProtocolError(
+                "store-full",
+                "The models that were tuned here take all the room that they may.",
+                "Remove one with `python -m engine models remove NAME`, or give the engine more room with --quota.",
             )
 
     def sweep(self) -> None:

@@ -32,6 +32,8 @@ class Task:
     """Where it is done; None: it waits for a worker."""
     heard: float = 0.0
     """When (of `time.monotonic`) its worker last said something."""
+    since: float = 0.0
+    """When its worker got it."""
     stage: str = ""
     fraction: float = 0.0
     """Of the task."""
@@ -63,20 +65,22 @@ class Run:
     notes: list[str] = field(default_factory=list)
     helpers: int = 0
     """The most workers that it had at a time."""
+    place: int = 0
+    """In the queue."""
     forgotten: bool = False
     """Nobody wants to hear of it any more: it only has to stop."""
 
     @classmethod
-    def of(cls, work: pipes.Work, parts: list[Part]) -> Run:
-        """A job that is about to begin, in these parts."""
-        run = cls(work, [], JobStatus(job_id=work.job_id, task=work.task, state="running"))
+    def of(cls, work: pipes.Work, parts: list[Part], place: int = 0) -> Run:
+        """A job that is about to begin, in these parts, from its place in the queue."""
+        run = cls(work, [], JobStatus(job_id=work.job_id, task=work.task, state="running"), place=place)
         run.part(parts)
         return run
 
     @property
     def key(self) -> tuple[str, str]:
         """Whose job it is, and its id."""
-        return self.work.owner, self.work.job_id
+        return self.work.key
 
     @property
     def active(self) -> list[Task]:
@@ -98,7 +102,7 @@ class Run:
         now = time.monotonic()
         if not self.active:
             self.began = now, self.fraction
-        task.place, task.heard = place, now
+        task.place, task.heard, task.since = place, now, now
         self.helpers = max(self.helpers, len(self.active))
         self.status = self._status("running", task.stage)
 
@@ -113,7 +117,8 @@ class Run:
         if report.stage in _NOT_YET or task.stage in _NOT_YET:
             self.began = time.monotonic(), self.fraction
         task.stage, task.fraction = report.stage, report.fraction
-        self.status = self._status("running", report.stage, report.step, report.steps)
+        status = self._status("running", report.stage, report.step, report.steps)
+        self.status = msgspec.structs.replace(status, loss=report.loss)
 
     def finished(self, task: Task, result: pipes.Finished) -> pipes.Finished | None:
         """A task is done; the whole result, if it was the last one."""

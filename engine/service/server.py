@@ -30,6 +30,7 @@ from . import accounts, logs
 from .accounts import Accounts
 from .desk import Announcement, Answer, Desk
 from .gateway import Gateway
+from .giving_way import TURN
 from .home import Home
 from .inbox import Inbox
 from .jobs import Jobs
@@ -66,6 +67,8 @@ class ServerOptions:
     quota: int = DEFAULT_QUOTA * 10**9
     """Bytes that it keeps."""
     when_alone: Ends = "never"
+    tuning_turn: float = TURN
+    """Seconds for which a tuning keeps its worker while other jobs wait."""
     parent: bool = False
     """Whether the end of stdin tells that the program which started this one is gone."""
 
@@ -103,8 +106,9 @@ class Server:
             turns = Turns(shares.share, shares.most)
             previews = Previews(inbox.post)
             jobs = Jobs(
-                home.files, journal, store, retention, pool, turns, self._announce, previews.show, workers.step_limit
-            )
+                home.files, journal, store, retention, pool, turns, self._announce, previews.show, workers.step_limit,
+                options.tuning_turn,
+            )  # fmt: skip
             self._desk = Desk(
                 home.files, jobs, store, retention, previews, ", ".join(workers.devices), inbox.post, self.stop,
                 self._set_lifetime,
@@ -239,6 +243,10 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--step-limit", type=float, default=STEP_LIMIT, metavar="SECONDS",
         help="after which a worker that says nothing is replaced (%(default)g)",
     )  # fmt: skip
+    parser.add_argument(
+        "--tuning-turn", type=float, default=TURN, metavar="SECONDS",
+        help="for which a tuning keeps its worker while other jobs wait (%(default)g)",
+    )  # fmt: skip
     parser.add_argument("--exit-with-parent", action="store_true", help="stdin tells whether this one's parent lives")
     parser.add_argument(
         "--when-alone", choices=get_args(Ends),
@@ -271,6 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     listen=options.listen,
                     ray=options.address if options.pool == "ray" else None,
                     quota=round(options.quota * 10**9),
+                    tuning_turn=options.tuning_turn,
                     when_alone=options.when_alone or ("at-once" if options.exit_with_parent else "never"),
                     parent=options.exit_with_parent,
                 ),

@@ -25,11 +25,13 @@ class Asking:
     """In the queue; what has begun already comes before all that has not."""
     priority: int = 0
     begun: bool = False
+    rests: bool = False
+    """It has stopped to make room for the others of its project."""
 
     @property
-    def turn(self) -> tuple[bool, int]:
+    def turn(self) -> tuple[bool, bool, int]:
         """What comes first within a project has the least."""
-        return not self.begun, self.place - PLACES_A_STEP * self.priority
+        return not self.begun, self.rests, self.place - PLACES_A_STEP * self.priority
 
 
 class _Clocks:

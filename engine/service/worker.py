@@ -1,4 +1,4 @@
-"""The worker process: torch lives here. It edits one job at a time and ends when its stdin does."""
+"""The worker process: torch lives here. It does one job at a time and ends when its stdin does."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class WorkerProcess:
             pipes.write(self._outgoing, self._answer(work))
             if self._editor:
                 self._editor.release_memory()  # Blender and others want the GPU too
-                pipes.write(self._outgoing, pipes.Holds(device_memory=self._editor.held_memory()))
+            held = self._editor.held_memory() if self._editor else 0
+            pipes.write(self._outgoing, pipes.Holds(device_memory=held))
 
     def _listen(self) -> None:
         """Take in messages beside the edit; once the server is gone, so is this process, whatever it is doing."""
@@ -83,7 +84,7 @@ class WorkerProcess:
 
     def _answer(self, work: pipes.Work) -> pipes.Finished | pipes.Failed | pipes.Stopped:
         try:
-            return self._find_masks(work) if work.task == "masks" else self._edit(work)
+            return {"edit": self._edit, "masks": self._find_masks, "tune": self._tune}[work.task](work)
         except JobStopped:
             return pipes.Stopped(job_id=work.job_id)
         except (EditError, ProtocolError) as error:
@@ -115,7 +116,7 @@ class WorkerProcess:
     def _reporter(self, work: pipes.Work, clock: Stopwatch):
         """Passes on how far the job has come, and ends it where that was asked for."""
 
-        def report(progress) -> None:
+        def report(progress, loss: float | None = None) -> None:
             clock.enter(progress.stage)
             pipes.write(
                 self._outgoing,
@@ -125,6 +126,7 @@ class WorkerProcess:
                     step=progress.step,
                     steps=progress.steps,
                     fraction=min(1.0, max(0.0, progress.fraction)),
+                    loss=loss,
                 ),
             )
             if self._stopped_job == work.job_id:
@@ -158,19 +160,6 @@ class WorkerProcess:
             clock.enter("write")
             results.add(edited, masks)
 
-        def show(preview) -> None:
-            pictures = [frames.encode(picture) for picture in preview.pictures]
-            pipes.write(
-                self._outgoing,
-                pipes.Previewed(
-                    job_id=work.job_id,
-                    step=preview.step,
-                    steps=preview.steps,
-                    frames=preview.frames,
-                    pictures=pictures,
-                ),
-            )
-
         result = self._loaded_editor(work).edit(
             clip,
             work.settings,
@@ -180,7 +169,7 @@ class WorkerProcess:
             memory_share=work.memory_share,
             own_masks=own_masks,
             # Of a clip in parts the first one is seen: several at once would take each other's place.
-            preview=None if work.part and work.part.first else show,
+            preview=None if work.part and work.part.first else self._shower(work),
             part=work.part,
         )
         clock.enter(None)
@@ -210,6 +199,44 @@ class WorkerProcess:
         )
         clock.enter(None)
         return results.finished(work.job_id, result, clock.seconds)
+
+    def _tune(self, work: pipes.Work) -> pipes.Finished:
+        from engine.devices import choose_device
+        from engine.editing import Progress
+
+        from . import frames, tuner
+
+        clock = Stopwatch()
+        report = self._reporter(work, clock)
+        clip = frames.StoredClip(self._verified(work.owner, work.frames, report))
+        report(Progress("load", 0, 1, 0.0))
+        self._editor_key, self._editor = None, None  # a tuning needs the room, and loads the model by itself
+        pipes.write(self._outgoing, pipes.Ready(device=str(choose_device(self._device))))
+
+        def tell(step: int, steps: int, fraction: float, loss: float) -> None:
+            report(Progress("tune", step, steps, fraction), loss)
+
+        notes = tuner.run(self._home, work, clip, self._device, tell, self._shower(work))
+        clock.enter(None)
+        return pipes.Finished(job_id=work.job_id, frames=[], masks={}, notes=notes, timings=clock.seconds)
+
+    def _shower(self, work: pipes.Work):
+        """Passes on what the work looks like."""
+        from . import frames
+
+        def show(preview) -> None:
+            pipes.write(
+                self._outgoing,
+                pipes.Previewed(
+                    job_id=work.job_id,
+                    step=preview.step,
+                    steps=preview.steps,
+                    frames=preview.frames,
+                    pictures=[frames.encode(picture) for picture in preview.pictures],
+                ),
+            )
+
+        return show
 
     def _keep(self, work: pipes.Work):
         from engine.editing import Keep

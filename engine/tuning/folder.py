@@ -19,7 +19,8 @@ from ..models.checkpoint import BUILTIN, BUILTIN_FOLDER, PROFILE_FILE, Checkpoin
 from ..models.checks import TUNED_CLASSES, as_tuned_config, autoencoder_folder
 from ..models.files import SCHEDULER_FILE, read_json, weights_file, weights_names
 
-_INDEX = "model_index.json"
+INDEX = "model_index.json"
+"""Of a checkpoint's parts; it is written last."""
 
 
 def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: Mapping[str, Tensor], rank: int) -> None:
@@ -37,9 +38,9 @@ def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: M
         index = {name: ["transformers" if name[0] == "t" else "diffusers", made] for name, made in classes.items()}
         index |= {"vae": ["diffusers", "AutoencoderKL"], "_class_name": "StableDiffusionPipeline"}
         if base.is_dir():
-            index = read_json(base, _INDEX)
+            index = read_json(base, INDEX)
         unet = ["video_diffusion.models.unet_3d_condition", TUNED_CLASSES[0]]
-        _write(folder / _INDEX, _json(index | {"unet": unet}).encode())
+        _write(folder / INDEX, _json(index | {"unet": unet}).encode())
     except OSError as error:
         raise cannot_keep(error, folder) from error
 

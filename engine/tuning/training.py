@@ -38,7 +38,9 @@ class Training:
     ):
         self.step = 0
         """Steps that are done."""
-        self._unet, self._latents, self._schedule = unet, latents.to(unet.device), schedule
+        self._unet, self._schedule = unet, schedule
+        self.latents = latents.to(unet.device)
+        """The clip's, (F, 4, h, w)."""
         self._context = prompt.expand(len(latents), -1, -1).to(unet.device, unet.dtype)
         self._call = Call(
             ("source",),
@@ -55,10 +57,10 @@ class Training:
     def advance(self) -> float:
         """Do one step; returns its loss: the mean squared error of what the UNet predicts, at one random timestep."""
         timestep = int(torch.randint(len(self._schedule.alphas), (), generator=self._generator))
-        noise = torch.randn(self._latents.shape, generator=self._generator).to(self._latents.device)
+        noise = torch.randn(self.latents.shape, generator=self._generator).to(self.latents.device)
         with self._unet.doing(self._call):  # also while the backward pass computes layers again
-            output = self._predict(self._schedule.noised(self._latents, noise, timestep), timestep)
-            loss = functional.mse_loss(output.float(), self._schedule.target(self._latents, noise, timestep))
+            output = self._predict(self._schedule.noised(self.latents, noise, timestep), timestep)
+            loss = functional.mse_loss(output.float(), self._schedule.target(self.latents, noise, timestep))
             loss.backward()
         nn.utils.clip_grad_norm_(self._trained.values(), LONGEST_GRADIENT)
         self._optimizer.step()
@@ -70,8 +72,8 @@ class Training:
     def reconstruction(self) -> Tensor:
         """(F, 4, h, w): the latents as the UNet makes them out halfway through the noise, always under the same noise."""
         timestep = len(self._schedule.alphas) // 2
-        noise = torch.randn(self._latents.shape, generator=torch.Generator().manual_seed(0)).to(self._latents.device)
-        noisy = self._schedule.noised(self._latents, noise, timestep)
+        noise = torch.randn(self.latents.shape, generator=torch.Generator().manual_seed(0)).to(self.latents.device)
+        noisy = self._schedule.noised(self.latents, noise, timestep)
         with self._unet.doing(self._call):
             output = self._predict(noisy, timestep)
         alpha = self._schedule.alpha(timestep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from torch import Tensor
 
 from protocol.models import Model
 
-from ..clips import ArrayClip
-from ..devices import choose_device, free_memory
+from ..clips import ArrayClip, Clip
+from ..devices import choose_device, free_memory, release_memory
 from ..editing import Editor
 from ..errors import EditError
 from ..fatezero.profile import tuned
@@ -26,12 +27,15 @@ from ..keeping import key_of, read, write
 from ..memory import MARGIN, ran_out
 from ..models.checkpoint import Checkpoint, load
 from ..models.text import read_prompt
-from .folder import save_checkpoint
+from ..previews import Preview, Previewer
+from .folder import INDEX, save_checkpoint
 from .parts import add_fresh_parts, trained_parameters
 from .training import Training
 
 STATE_FOLDER = "tuning"
 """Beside the parts of the checkpoint that is being made, until it is complete."""
+KEEP_SECONDS = 60.0
+"""After which the state is kept even if no step is due: on a slow device a step takes its time."""
 KEPT_MAPS, RECOMPUTED_MAPS = 500, 130
 """Feature maps of the first level's width that Stable Diffusion's UNet holds of each frame in a backward pass: where it
 keeps what every layer took in (474 were counted), and where it keeps that of whole blocks (66) and computes one again."""
@@ -62,7 +66,7 @@ class TuneProgress:
 
 def tune(
     model: str | Model,
-    clip: np.ndarray,
+    clip: np.ndarray | Clip,
     settings: TuneSettings,
     out: Path,
     report: Callable[[TuneProgress], None] = lambda _: None,
@@ -70,35 +74,44 @@ def tune(
     device: str = "auto",
     keep_every: int = 50,
     sample_every: int = 0,
+    preview: Callable[[Preview], None] | None = None,
+    memory_share: float = 1.0,
 ) -> list[str]:
     """Make a tuned video checkpoint in the folder `out` of the image checkpoint `model` and a clip (F, H, W, 3 or 4) uint8.
 
-    The state is kept in `out` every `keep_every` steps: called again after it was killed, it goes on from there and ends
-    in the same bits. An exception that `report` raises ends it, and it can be gone on with too. `sample_every` steps
-    a sample is made, or never where that is 0. Returns sentences for the user; EditError for anything that cannot be done.
+    The state is kept in `out` every `keep_every` steps, and once a minute: called again after it was killed, it goes on
+    from there and ends in the same bits. An exception that `report` raises ends it after the step that is done, which is
+    kept. `sample_every` steps a sample is made, or never where that is 0; `preview` is shown small ones, every second at
+    most. `memory_share`: of the free memory, what may be planned with. Returns sentences for the user; EditError for
+    anything that cannot be done.
     """
+    clip = ArrayClip(clip) if isinstance(clip, np.ndarray) else clip
+    place = choose_device(device)
     try:
-        return _tune(model, clip, settings, out, report, device, keep_every, sample_every)
+        return _tune(model, clip, settings, out, report, place, keep_every, sample_every, preview, memory_share)
     except BaseException as error:
         clear_frames(error.__traceback__)
         if not ran_out(error):
             raise
         raise EditError(
-            "memory", f"Tuning on {len(clip)} frames did not fit in memory.", "Tune on fewer or smaller frames."
+            "memory", f"Tuning on {clip.shape[0]} frames did not fit in memory.", "Tune on fewer or smaller frames."
         ) from error
+    finally:
+        release_memory(place)
 
 
 def _tune(
     model: str | Model,
-    clip: np.ndarray,
+    clip: Clip,
     settings: TuneSettings,
     out: Path,
     report: Callable[[TuneProgress], None],
-    device: str,
+    device: torch.device,
     keep_every: int,
     sample_every: int,
+    preview: Callable[[Preview], None] | None,
+    memory_share: float,
 ) -> list[str]:
-    frames = ArrayClip(clip)
     if not settings.prompt.strip():
         raise EditError("settings", "The prompt is empty.", "Say in a few words what is in the clip.")
     folder = out / STATE_FOLDER
@@ -106,25 +119,25 @@ def _tune(
         raise EditError("not-empty", f"'{out}' is not an empty folder.", "Give the path of a new folder.")
 
     model = model if isinstance(model, Model) else Model(model)
-    checkpoint = load(model, choose_device(device), torch.float32)
+    checkpoint = load(model, device, torch.float32)
     if checkpoint.profile.needs_whole_clip:
         raise EditError(
             "checkpoint",
             f"The checkpoint '{checkpoint.name}' is tuned on video already.",
             "Tune the image checkpoint that it was made from.",
         )
-    state_file, key = _state_file(folder, checkpoint, frames, settings)
+    state_file, key = _state_file(folder, checkpoint, clip, settings)
 
     add_fresh_parts(checkpoint.unet, settings.rank, settings.seed)
     weights = checkpoint.unet.state_dict()  # by their published names, which the method's doors into the UNet change
     trained = trained_parameters(checkpoint.unet)
     checkpoint.profile = tuned(checkpoint.profile, len(checkpoint.unet.config.block_out_channels))
     editor = Editor(checkpoint)
-    geometry = editor.geometry(frames)
+    geometry = editor.geometry(clip)
     width, height = (side // checkpoint.factor for side in geometry.padded)
     each = 4 * checkpoint.unet.config.block_out_channels[0] * width * height
     fixed = 3 * sum(parameter.nbytes for parameter in trained.values())  # their gradients and AdamW's two moments
-    if needs_checkpointing(len(clip), each, free_memory(editor.unet.device) - fixed):
+    if needs_checkpointing(clip.shape[0], each, free_memory(device) - fixed, memory_share):
         checkpoint.unet.enable_gradient_checkpointing()
     prompt = read_prompt(checkpoint, settings.prompt)
     training = Training(
@@ -140,14 +153,30 @@ def _tune(
         training.go_on_from(state)
     else:
         write(state_file, key, training.state(), folder)  # so a full disk is known of before the work is done
+    previewer = Previewer(clip, geometry, preview) if preview else None
+    kept = training.step, time.monotonic()
     while training.step < settings.steps:
         loss = training.advance()
-        if training.step % keep_every == 0 or training.step == settings.steps:
+        if (
+            training.step % keep_every == 0
+            or training.step == settings.steps
+            or time.monotonic() - kept[1] > KEEP_SECONDS
+        ):
             write(state_file, key, training.state(), folder)
+            kept = training.step, time.monotonic()
         sample = None
         if sample_every and training.step % sample_every == 0:
             sample = _decode(editor, geometry, training.reconstruction())
-        report(TuneProgress(training.step, settings.steps, loss, sample))
+        if previewer and previewer.watched():
+            began, seen = time.monotonic(), training.reconstruction()
+            previewer.take(training.step, settings.steps, seen, lambda: training.latents, began)
+        try:
+            report(TuneProgress(training.step, settings.steps, loss, sample))
+        except BaseException:
+            if training.step != kept[0]:
+                with contextlib.suppress(EditError):  # no room for it: what was kept before is still there
+                    write(state_file, key, training.state(), folder)
+            raise
     save_checkpoint(out, model, checkpoint, weights, settings.rank)
     shutil.rmtree(folder, ignore_errors=True)
     if prompt.cut:
@@ -155,7 +184,7 @@ def _tune(
     return []
 
 
-def _state_file(folder: Path, checkpoint: Checkpoint, clip: ArrayClip, settings: TuneSettings) -> tuple[Path, str]:
+def _state_file(folder: Path, checkpoint: Checkpoint, clip: Clip, settings: TuneSettings) -> tuple[Path, str]:
     """Where the state is kept, and the key of it; EditError where another tuning keeps its own there."""
     digests = folder / "checkpoints.json"
     key = key_of(
@@ -178,10 +207,16 @@ def _state_file(folder: Path, checkpoint: Checkpoint, clip: ArrayClip, settings:
     return path, key
 
 
-def needs_checkpointing(frames: int, each: int, free: int) -> bool:
+def complete(out: Path) -> bool:
+    """Whether a tuning into this folder has come to its end: its index is written last."""
+    return (out / INDEX).is_file()
+
+
+def needs_checkpointing(frames: int, each: int, free: int, share: float = 1.0) -> bool:
     """Whether the backward pass must compute layers again instead of keeping all that they took in.
 
-    `each`: bytes of a feature map of one frame at the first level. EditError, naming how many frames would fit in `free`
+    `each`: bytes of a feature map of one frame at the first level; `share`: of the `free` bytes, what may be taken to save
+    time. EditError, naming how many frames would fit in `free`
     bytes, where even that is not enough: a tuning sees all frames of its clip together.
     """
     fitting = int(free * MARGIN // (RECOMPUTED_MAPS * each))
@@ -194,13 +229,13 @@ def needs_checkpointing(frames: int, each: int, free: int) -> bool:
             if fitting > 0
             else "Close other programs, or use a smaller checkpoint.",
         )
-    return frames * KEPT_MAPS * each > free * MARGIN
+    return frames * KEPT_MAPS * each > free * share * MARGIN
 
 
-def _encode(editor: Editor, geometry: Geometry, clip: np.ndarray) -> Tensor:
+def _encode(editor: Editor, geometry: Geometry, clip: Clip) -> Tensor:
     """(F, 4, h, w): the latents of a clip, a few frames at once."""
     size = editor.autoencoded_at_once(geometry)
-    parts = [clip[start : start + size, ..., :3] for start in range(0, len(clip), size)]
+    parts = (clip[start : start + size][..., :3] for start in range(0, clip.shape[0], size))
     return torch.cat([editor.encode(geometry.to_model(part)) for part in parts])
 
 

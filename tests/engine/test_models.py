@@ -151,7 +151,7 @@ def test_programs_read_lines_of_json(run, home, folder, tmp_path):
     builtin, mine = map(json.loads, run("models", "list", "--json").splitlines())
     assert (builtin["name"], builtin["licence"]) == ("builtin", "gpl-3.0") and builtin["bytes"] > 1e7
     size = sum(path.stat().st_size for path in card.rglob("*") if path.is_file())
-    assert mine == {"name": "mine", "path": str(card), "bytes": size, "licence": "openrail"}
+    assert mine == {"name": "mine", "path": str(card), "bytes": size, "licence": "openrail", "made_here": False}
     assert json.loads(run("models", "remove", "mine", "--json")) == {"removed": "mine"}
     done = subprocess.run(
         [sys.executable, "-m", "engine", "models", "remove", "mine", "--json", "--home", home],

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from engine.clips import ArrayClip
 from engine.editing import EditError, Editor
 from engine.fatezero.attention import Call
 from engine.fatezero.keys import key_frames
@@ -180,9 +181,11 @@ def end_at(step: int, act=None):
     return report
 
 
-def test_a_cancelled_tuning_goes_on_and_a_damaged_state_begins_anew(small_checkpoint, result, tmp_path):
+def test_a_cancelled_tuning_goes_on_after_its_last_step_and_a_damaged_state_begins_anew(
+    small_checkpoint, result, tmp_path
+):
     out = tmp_path / "out"
-    for damage, first in ((False, 3), (True, 1)):
+    for damage, first in ((False, 4), (True, 1)):
         with pytest.raises(Ended):
             tune(str(small_checkpoint), clip(), ASKED, out, end_at(3), device="cpu", keep_every=2)
         assert not (out / "model_index.json").exists()
@@ -208,6 +211,23 @@ def test_a_sample_shows_the_clip(small_checkpoint, tmp_path):
     tune(str(small_checkpoint), clip(), ASKED, tmp_path / "out", report, device="cpu", sample_every=3)
     assert {step for step, sample in samples.items() if sample is not None} == {3}
     assert samples[3].shape == clip().shape and samples[3].std() > 1
+
+
+def test_small_pictures_of_the_clip_are_shown_and_change_nothing(small_checkpoint, result, tmp_path):
+    seen = []
+    tune(str(small_checkpoint), ArrayClip(clip()), ASKED, tmp_path / "out", device="cpu", preview=seen.append)
+    assert [preview.steps for preview in seen] == [4] * len(seen) and seen[0].frames == [0, 1, 2]
+    assert seen[0].pictures.shape[0] == 3 and seen[0].pictures.dtype == np.uint8 and seen[0].pictures.std() > 1
+    assert digests(tmp_path / "out") == digests(result)
+
+
+def test_on_a_slow_device_the_state_is_kept_by_the_clock(small_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.tuning.tune.KEEP_SECONDS", -1.0)
+    kept = []
+    state = lambda: next((tmp_path / "out" / "tuning").glob("state-*")).read_bytes()
+    report = lambda progress: kept.append(state())
+    tune(str(small_checkpoint), clip(), ASKED, tmp_path / "out", report, device="cpu", keep_every=1000)
+    assert len(set(kept)) == ASKED.steps
 
 
 def test_the_result_is_in_the_published_layout_and_edits(small_checkpoint, result, tmp_path):
@@ -277,6 +297,7 @@ def test_memory_decides_whether_layers_are_computed_again_and_how_many_frames_fi
         needs_checkpointing(40, one, 16 * 2**30)
     assert caught.value.code == "memory"
     needs_checkpointing(22, one, 16 * 2**30)
+    assert needs_checkpointing(8, one, 24 * 2**30, share=0.5), "after it ran out of memory, it takes less"
     with pytest.raises(EditError, match="Close other programs"):
         needs_checkpointing(1, one, -1)
 

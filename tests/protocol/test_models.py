@@ -51,6 +51,35 @@ def test_a_name_means_one_model(tmp_path):
         models.remove(tmp_path, "other")
 
 
+def test_what_was_tuned_here_is_found_wherever_the_folder_is_moved(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    models.add(before, Model("tuned/mine-1"), "mine")
+    models.add(before, Model(str(tmp_path / "elsewhere")), "other")
+    before.rename(after)
+    folder = after / "tuned" / "mine-1"
+    assert models.resolve(after, "mine").path == str(folder)
+    assert (models.made_here(after, "mine"), models.made_here(after, "other")) == (folder, None)
+    assert models.made_here(after, "builtin") is None
+    models.add(after, Model(str(tmp_path / "sd"), vae=str(folder)), "user-of-its-autoencoder")
+    assert models.made_here(after, "mine") is None, "another model needs its files"
+    models.remove(after, "user-of-its-autoencoder")
+    models.add(after, Model(str(folder)), "second-name")
+    assert models.made_here(after, "mine") is None
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 81, "a/b", "a\n", "ä" * 80, "jeep-2.1_b"])
+def test_names_are_told_from_what_cannot_be_one(name):
+    if name in ("ä" * 80, "jeep-2.1_b"):
+        models.check_name(name, ["other"])
+        with pytest.raises(ProtocolError, match="Another model") as refused:
+            models.check_name(name, [name])
+    else:
+        with pytest.raises(ProtocolError, match="cannot be called") as refused:
+            models.check_name(name, [])
+    assert refused.value.code == ("name-taken" if "Another" in str(refused.value) else "bad-name")
+    assert refused.value.remedy
+
+
 def test_what_earlier_versions_wrote_is_read(tmp_path):
     (tmp_path / models.FILE_NAME).write_text(json.dumps({"old": "/a/b"}))
     assert models.resolve(tmp_path, "old") == Model("/a/b")

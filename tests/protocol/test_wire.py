@@ -11,6 +11,7 @@ import pytest
 from protocol import PROTOCOL_VERSION, limits, messages, wire
 from protocol.errors import ProtocolError
 from protocol.settings import EditSettings, Window
+from protocol.tuning import Tuning
 
 BLOB = "ab" * 32
 SETTINGS = EditSettings(
@@ -38,6 +39,9 @@ EVERY_MESSAGE = [
     messages.Ping(request=3),
     messages.Pong(request=3, memory=10**9, device_memory=10**10),
     messages.Submit(request=4, job_id="job-1", settings=SETTINGS, frames=[BLOB, BLOB], fps=23.976),
+    messages.Submit(
+        job_id="job-2", settings=SETTINGS, frames=[BLOB], fps=24.0, task="tune", tuning=Tuning(name="jeep", steps=300)
+    ),
     messages.Wanted(request=4, missing=[messages.Missing(BLOB, 1024)]),
     messages.Upload(request=5, blob=BLOB, size=10, offset=0),
     messages.Stored(request=5, blob=BLOB, received=10),

@@ -81,6 +81,14 @@ def test_what_has_begun_goes_on_first():
     assert Turns().next([job(0, "a", priority=9), begun], {}) == begun
 
 
+def test_what_rests_lets_others_of_its_project_go_first_and_takes_its_turn_among_users():
+    rests = Asking("a", "", "long", 0, priority=9, rests=True)
+    turns = Turns()
+    assert turns.next([rests, job(50, "a")], {}) == job(50, "a")
+    turns.given(job(1, "b"), 1.0)
+    assert turns.next([rests, job(2, "b")], {}) == rests
+
+
 def test_a_user_has_no_more_workers_than_may_be():
     turns = Turns(most=lambda owner: 2 if owner == "a" else 0)
     jobs = [(job(number, "a"), 1.0) for number in range(20)] + [(job(100 + number, "b"), 1.0) for number in range(3)]
