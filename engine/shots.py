@@ -56,7 +56,8 @@ def _small_pictures(clip: Clip, told: Callable[[int], None]) -> np.ndarray:
     sizes = np.diff(rows, append=height).clip(1)[:, None, None] * np.diff(columns, append=width).clip(1)[:, None]
     pictures = np.empty((frames, ROWS, COLUMNS, 3), np.float32)
     for start in range(0, frames, _READ_AT_ONCE):
-        told(start)
+        if start:
+            told(start)
         for index, frame in enumerate(clip[start : start + _READ_AT_ONCE], start):
             lines = np.add.reduceat(frame[..., :3], rows, axis=0, dtype=np.float32)
             pictures[index] = np.add.reduceat(lines, columns, axis=1) / sizes
