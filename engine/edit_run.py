@@ -35,7 +35,7 @@ from .own_masks import Masks, for_latents
 from .parts import Part, computed
 from .plans import notes_on, notes_on_profile, temporal_settings
 from .previews import Preview, Previewer
-from .progress import ReportProgress, Ticker
+from .progress import Progress, ReportProgress, Ticker
 from .reconstruction import Reconstruction
 from .soft_masks import WordMasks, small
 
@@ -67,7 +67,9 @@ class EditRun:
         self._schedule, self._steps = schedule, schedule.steps
         self._ticker = Ticker(report, self._costs())
         temporal, whole = temporal_settings(editor.checkpoint.profile, settings), clip.shape[0]
-        self._temporal, notes = anchored(temporal, settings, clip, lambda _: self._ticker.say("encode", 0, whole))
+        self._temporal, notes = anchored(
+            temporal, settings, clip, lambda read: report(Progress("read", read, whole, 0.0))
+        )
         if part:
             clip, write, self._temporal = _parted(clip, part, write, self._temporal, settings)
             preview = preview and _of_whole(clip, preview)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an edit has come; `stage` is one of `encode`, `invert`, `edit`, `decode`."""
+    """How far an edit has come; `stage` is `read` while cuts are looked for, then `encode`, `invert`, `edit`, `decode`."""
 
     stage: str
     step: int

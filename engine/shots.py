@@ -10,7 +10,7 @@ from .clips import Clip
 
 ROWS, COLUMNS = 18, 32
 """Of the small pictures that frames are compared by."""
-_READ_AT_ONCE = 8
+_READ_AT_ONCE, _TOLD_EVERY = 8, 32
 DOWN, ACROSS = 3, 6
 """Rows and columns that a picture may have moved by from one frame to the next, by a pan or a shake."""
 LEAST = 10.0
@@ -31,7 +31,7 @@ def find_cuts(clip: Clip, told: Callable[[int], None] = lambda frames: None) -> 
     """The frames, ascending, with which the clip's second shot begins and all later ones.
 
     Reads the clip once, a few frames at a time, and keeps of each a picture of 18 x 32 pixels. `told` hears how many are
-    read. A cut is a change that is large, sharp and lasting (`LEAST`, `SHARPER`, `LASTING`). So pans, shakes, flashes,
+    read, every 32 frames. A cut is a change that is large, sharp and lasting (`LEAST`, `SHARPER`, `LASTING`). So pans, shakes, flashes,
     fades and dissolves are none, nor is a shot of fewer than four frames.
     """
     pictures = _small_pictures(clip, told)
@@ -56,7 +56,8 @@ def _small_pictures(clip: Clip, told: Callable[[int], None]) -> np.ndarray:
     sizes = np.diff(rows, append=height).clip(1)[:, None, None] * np.diff(columns, append=width).clip(1)[:, None]
     pictures = np.empty((frames, ROWS, COLUMNS, 3), np.float32)
     for start in range(0, frames, _READ_AT_ONCE):
-        told(start)
+        if start and not start % _TOLD_EVERY:
+            told(start)
         for index, frame in enumerate(clip[start : start + _READ_AT_ONCE], start):
             lines = np.add.reduceat(frame[..., :3], rows, axis=0, dtype=np.float32)
             pictures[index] = np.add.reduceat(lines, columns, axis=1) / sizes

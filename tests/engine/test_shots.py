@@ -88,4 +88,4 @@ def test_the_clip_is_read_a_few_frames_at_a_time():
 
     clip, told = Watched(np.concatenate([pan(1, 40, 2), pan(2, 40, 2)])), []
     assert find_cuts(clip, told.append) == [40]
-    assert clip.most <= 8 and told == list(range(0, 80, 8))
+    assert clip.most <= 8 and told == [32, 64]
