@@ -26,9 +26,23 @@ def shown(addon, project):
 def test_a_strip_can_be_edited_from_its_menu(addon, project, shown):
     assert shown(addon.menus._in_strip_menu) == []
     project.select(project.image_strip())
-    assert shown(addon.menus._in_strip_menu) == ["Edit by Words", "Test Reconstruction", "Show Masks", "Batch"]
+    assert shown(addon.menus._in_strip_menu) == [
+        "Edit by Words",
+        "Test Reconstruction",
+        "Show Masks",
+        "Tune on This Strip…",
+        "Batch",
+    ]
     bpy.context.scene.sequence_editor.active_strip[addon.reimport.TAG] = "{}"
-    of_result = ["Edit by Words", "Edit Again", "Re-render", "Toggle Before and After", "Show Masks", "Batch"]
+    of_result = [
+        "Edit by Words",
+        "Edit Again",
+        "Re-render",
+        "Toggle Before and After",
+        "Show Masks",
+        "Tune on This Strip…",
+        "Batch",
+    ]
     assert shown(addon.menus._in_strip_menu) == of_result
     for menu, draw in addon.menus._ADDITIONS:
         assert draw in getattr(bpy.types, menu)._dyn_ui_initialize()

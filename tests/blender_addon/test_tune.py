@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import bpy
+import msgspec
 import pytest
 
+from protocol.tuning import Tuning
 from tests.blender_addon.conftest import reach, tick_until, wait_until
+from tests.blender_addon.test_panels import Layout
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -122,6 +126,36 @@ def test_a_name_is_proposed_that_no_other_model_has(addon, session, monkeypatch)
     assert addon.tuned.proposed("My clip.001") == "My-clip.001-tuned-2"
     assert addon.tuned.proposed("…") == "strip-tuned"
     addon.tuned.check_name(addon.tuned.proposed("x" * 200))
+
+
+def test_the_dialog_says_what_it_will_take(addon, project, session, strip):
+    dialog = addon.operators.tune.FATEZERO_OT_tune_on_strip
+    planned = addon.operators.tune._plan(bpy.context)
+    amount = addon.estimates.amount_of(*planned, Tuning(name="x", steps=4))
+    book = {"engine": [addon.estimates.Known(amount.frames, 4, amount.pixels, {"load": 5.0, "tune": 3 * 4 * 2.0}, 0)]}
+    rows = {}
+    for known in ({}, book):
+        addon.estimates._cached = (-1.0, {})
+        path = addon.folders.timings_file()
+        before = path.read_bytes() if path.exists() else None
+        try:
+            told = {addon.estimates._key("", amount.model): entries for entries in known.values()}
+            path.write_bytes(msgspec.json.encode(told))
+            words: list[str] = []
+            operator = SimpleNamespace(
+                layout=Layout(words),
+                bl_rna=bpy.ops.fatezero.tune_on_strip.get_rna_type(),
+                name="x",
+                steps=8,
+                _planned=planned,
+            )
+            dialog.draw(operator, None)
+            rows[bool(known)] = words
+        finally:
+            path.write_bytes(before) if before is not None else path.unlink()
+            addon.estimates._cached = (-1.0, {})
+    assert "a red ball" in rows[False] and "3 frames" in rows[False]
+    assert "3 frames, about 53 s" in rows[True]
 
 
 def test_the_command_line_tunes_too(addon, project, session, strip, capsys):
