@@ -203,7 +203,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         "flickers less, and details of the source stay sharp. 0: not at all",
         min=0,
         max=MAX_STEADY,
-        default=_FIRST.values.get("steady", _DEFAULTS.steady),
+        default=_FIRST.values["steady"],
         options=set(),
     )
     model: EnumProperty(
@@ -246,7 +246,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "keep_background": preset.values["keep_background"],
             "anchor_cuts": _DEFAULTS.anchor_cuts,
             "anchor_every": _DEFAULTS.anchor_every,
-            "steady": preset.values.get("steady", _DEFAULTS.steady),
+            "steady": preset.values["steady"],
         }
 
     def changed_settings(self) -> set[str]:

@@ -38,6 +38,7 @@ from .previews import Preview, Previewer
 from .progress import Progress, ReportProgress, Ticker
 from .reconstruction import Reconstruction
 from .soft_masks import WordMasks, small
+from .steady import reach
 
 if TYPE_CHECKING:
     from .editing import Editor
@@ -344,10 +345,10 @@ def _parted(
     """A part of the clip as a clip; what is computed beside it is not written."""
     if temporal.needs_whole_clip:
         raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
-    if settings.steady or settings.keyframe_step > 1:
-        raise EditError("needs-whole-clip", "Frames that are steadied or filled by motion need their neighbours.")
+    if settings.keyframe_step > 1:
+        raise EditError("needs-whole-clip", "Frames that are filled by motion need their keyframes.")
     whole = clip.shape[0]
-    some = PartOfClip(clip, computed(part, whole, temporal.keys, temporal.served))
+    some = PartOfClip(clip, computed(part, whole, temporal.keys, temporal.served, reach(settings.steady)))
     places = {frame: index for index, frame in enumerate(some.frames)}
     begin = places[part.first]  # its own frames lie together, as they are neighbours in the whole
 

@@ -11,7 +11,7 @@ import torch
 from protocol.messages import SoftMask
 from protocol.settings import EditSettings
 
-from .clips import Clip
+from .clips import Clip, PartOfClip
 from .fatezero.background import lay_over
 from .fatezero.masks import combined
 from .geometry import Geometry
@@ -51,9 +51,14 @@ class Finishing:
         if not self._settings.steady:
             yield from decoded
             return
-        single = ((part.start + place, picture) for part, levels in decoded for place, picture in enumerate(levels))
-        for number, levels in steadied(single, self._source_of_edited, self._settings.steady):
-            yield slice(number, number + 1), levels[None]
+        # Of a part of a clip, frames that lie beside each other need not be neighbours in the whole.
+        numbers = self._clip.frames if isinstance(self._clip, PartOfClip) else range(self.edited.shape[0])
+        places = {number: place for place, number in enumerate(numbers)}
+        single = ((numbers[part.start + place], picture) for part, some in decoded for place, picture in enumerate(some))
+        for number, levels in steadied(
+            single, lambda number: self._source_of_edited(places[number]), self._settings.steady
+        ):
+            yield slice(places[number], places[number] + 1), levels[None]
 
     def take(
         self, part: slice, levels: np.ndarray, taken: np.ndarray | None, masks: Mapping[str | SoftMask, np.ndarray]
@@ -75,8 +80,8 @@ class Finishing:
                 self._finish(frame.number, frame.levels[None], its_masks.pop(_TAKEN, None), its_masks)
                 yield frame.number
 
-    def _source_of_edited(self, number: int) -> np.ndarray:
-        return self._source(self._numbers[number])
+    def _source_of_edited(self, place: int) -> np.ndarray:
+        return self._source(self._numbers[place])
 
     def _finish(
         self, start: int, levels: np.ndarray, taken: np.ndarray | None, masks: dict[str | SoftMask, np.ndarray]

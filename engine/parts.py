@@ -38,10 +38,9 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 def can_be_parted(settings: EditSettings) -> bool:
     """Whether frames meet in fixed anchor frames only, as far as the settings decide it; a tuned checkpoint may object.
 
-    What is steadied or filled by motion looks at its neighbours, which another part would edit once more.
+    What is filled by motion looks at keyframes, which another part would edit once more.
     """
-    by_itself = not settings.steady and settings.keyframe_step == 1
-    return by_itself and settings.normalization == "frame" and all(key in FIXED_KEYS for key in settings.keys)
+    return settings.keyframe_step == 1 and settings.normalization == "frame" and all(key in FIXED_KEYS for key in settings.keys)
 
 
 def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:
@@ -67,18 +66,20 @@ def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:
     return [Part(first, end) for first, end in zip(starts, [*starts[1:], frames])]
 
 
-def computed(part: Part, frames: int, keys: Sequence[str], served: Sequence[Served] = ()) -> list[int]:
+def computed(
+    part: Part, frames: int, keys: Sequence[str], served: Sequence[Served] = (), beside: int = 0
+) -> list[int]:
     """The frames that are computed for a part of a clip of so many, in order; `served` by several anchors, if it has such.
 
-    Its own, their anchors, and the neighbours that make its calls those of the whole clip: full ones, but for the last
+    Its own, and as many `beside` them on either side as they are steadied with, the anchors of these, and the neighbours that make its calls those of the whole clip: full ones, but for the last
     one of the clip. All of them have their anchors among them.
     """
     needed = _needed(keys, frames, served)
-    chosen = set().union(*needed[part.first : part.end])
+    chosen = set().union(*needed[max(0, part.first - beside) : part.end + beside])
     short = frames % FRAMES_AT_ONCE if part.end == frames else 0
-    beside = [*range(part.first - 1, -1, -1), *range(part.end, frames)]
+    others = [*range(part.first - 1, -1, -1), *range(part.end, frames)]
     while len(chosen) % FRAMES_AT_ONCE != short and len(chosen) < frames:
-        chosen.add(next(frame for frame in beside if frame not in chosen and needed[frame] <= chosen | {frame}))
+        chosen.add(next(frame for frame in others if frame not in chosen and needed[frame] <= chosen | {frame}))
     return sorted(chosen)
 
 

@@ -48,6 +48,11 @@ class _Frame:
         return self.number, self.source + self.sums / self.weights[..., None], self.source
 
 
+def reach(beside: int) -> int:
+    """How far the frames that a steadied one depends on lie from it."""
+    return PASSES * beside
+
+
 def steadied(
     edited: Iterable[tuple[int, np.ndarray]], source: Callable[[int], np.ndarray], beside: int
 ) -> Iterator[tuple[int, np.ndarray]]:

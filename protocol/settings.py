@@ -118,7 +118,7 @@ PRESETS: dict[str, dict] = {
 PRESET_WEIGHT = {"style": 10.0, "attribute": 5.0}
 """Equalizer weight that a preset gives to the words that are new in the target prompt; 1 where it is absent."""
 
-_PLACES = dict(mask="refined", blend_threshold=0.4)
+_PLACES = dict(mask="refined", blend_threshold=0.4, steady=2)
 _LOCAL = dict(blend_latents=True, blend_steps=Window(0.0, 1.0), keep_background=True)
 BUILTIN_PRESETS: dict[str, dict] = {
     "style": _PLACES | dict(cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
@@ -132,7 +132,7 @@ BUILTIN_PRESETS: dict[str, dict] = {
 BUILTIN_WEIGHT = {"style": 2.0, "attribute": 1.0}
 
 
-_USUAL = dict(guidance=DEFAULT_GUIDANCE, mask="paper", blend_threshold=0.3, keep_background=False)
+_USUAL = dict(guidance=DEFAULT_GUIDANCE, mask="paper", blend_threshold=0.3, keep_background=False, steady=0)
 
 
 @dataclass(frozen=True)

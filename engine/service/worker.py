@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from engine.errors import EditError
 from engine.parts import computed
+from engine.steady import reach
 from protocol import models
 from protocol.errors import ProtocolError
 
@@ -147,7 +148,7 @@ class WorkerProcess:
         settings = work.settings
         needed = None  # all of them: the whole clip's cuts decide which frames a part needs
         if work.part and not (settings.anchor_cuts or settings.anchor_every):
-            needed = computed(work.part, len(work.frames), settings.keys)
+            needed = computed(work.part, len(work.frames), settings.keys, beside=reach(settings.steady))
         clip = frames.StoredClip(self._verified(work.owner, work.frames, report, needed))
         own_masks = None
         if work.own_masks:
