@@ -21,13 +21,13 @@ from .clips import ArrayClip, Clip
 from .devices import choose_device, choose_dtype, free_memory, held_memory, release_memory, use_real_cores
 from .edit_run import EditRun, Write
 from .errors import EditError
-from .fatezero import kernels
 from .fatezero.profile import level_sizes
 from .fatezero.prompts import Prompt
 from .fatezero.schedule import Schedule
 from .fatezero.unet import FateZeroUNet
 from .geometry import Geometry
 from .keeping import Keep
+from .kernel_choice import settle
 from .memory import FRAMES_AT_ONCE, MARGIN, band_pixels, ran_out
 from .models.checkpoint import Checkpoint, load
 from .models.text import embed, read_prompt
@@ -76,14 +76,14 @@ class Editor:
     ) -> Editor:
         """Load a model, `builtin` or a checkpoint's path; EditError says what is wrong with it and what would do.
 
-        `home`: the engine's, where attention is to be computed by what is fastest on the device (`kernels.settle`).
+        `home`: the engine's, where attention is to be computed by what is fastest on the device (`kernel_choice`).
         """
         place = choose_device(device)
         dtype = choose_dtype(precision, place)
         if place.type == "cpu":
             use_real_cores()
         if home:
-            kernels.settle(place, dtype, home)
+            settle(place, dtype, home)
         return cls(load(model, place, dtype))
 
     def edit(

@@ -54,7 +54,9 @@ class Finishing:
         # Of a part of a clip, frames that lie beside each other need not be neighbours in the whole.
         numbers = self._clip.frames if isinstance(self._clip, PartOfClip) else range(self.edited.shape[0])
         places = {number: place for place, number in enumerate(numbers)}
-        single = ((numbers[part.start + place], picture) for part, some in decoded for place, picture in enumerate(some))
+        single = (
+            (numbers[part.start + place], picture) for part, some in decoded for place, picture in enumerate(some)
+        )
         for number, levels in steadied(
             single, lambda number: self._source_of_edited(places[number]), self._settings.steady
         ):

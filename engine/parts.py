@@ -40,7 +40,11 @@ def can_be_parted(settings: EditSettings) -> bool:
 
     What is filled by motion looks at keyframes, which another part would edit once more.
     """
-    return settings.keyframe_step == 1 and settings.normalization == "frame" and all(key in FIXED_KEYS for key in settings.keys)
+    return (
+        settings.keyframe_step == 1
+        and settings.normalization == "frame"
+        and all(key in FIXED_KEYS for key in settings.keys)
+    )
 
 
 def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:
@@ -66,9 +70,7 @@ def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:
     return [Part(first, end) for first, end in zip(starts, [*starts[1:], frames])]
 
 
-def computed(
-    part: Part, frames: int, keys: Sequence[str], served: Sequence[Served] = (), beside: int = 0
-) -> list[int]:
+def computed(part: Part, frames: int, keys: Sequence[str], served: Sequence[Served] = (), beside: int = 0) -> list[int]:
     """The frames that are computed for a part of a clip of so many, in order; `served` by several anchors, if it has such.
 
     Its own, and as many `beside` them on either side as they are steadied with, the anchors of these, and the neighbours that make its calls those of the whole clip: full ones, but for the last

@@ -14,7 +14,7 @@ from protocol import endpoint
 from .. import __version__
 from ..devices import choose_device, choose_dtype, describe
 from ..errors import EditError
-from ..fatezero import kernels
+from ..kernel_choice import candidates, settle
 from ..models.checkpoint import BUILTIN, load
 
 NEEDED = (
@@ -51,8 +51,8 @@ def main(argv: list[str]) -> int:
     device = choose_device()
     say("device", describe(device))
     dtype = choose_dtype("auto", device)
-    among = kernels.candidates(device)
-    kernel = kernels.settle(device, dtype, endpoint.default_home(), among)
+    among = candidates(device)
+    kernel = settle(device, dtype, endpoint.default_home(), among)
     how = (
         f"the fastest of {' and '.join(among)} in {str(dtype).removeprefix('torch.')}"
         if len(among) > 1

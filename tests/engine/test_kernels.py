@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from engine import kernel_choice
 from engine.fatezero import kernels
 
 CPU = torch.device("cpu")
@@ -23,7 +24,7 @@ def fails(query, key, value):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(kernels, "SHAPE", (1, 2, 64, 16))
+    monkeypatch.setattr(kernel_choice, "SHAPE", (1, 2, 64, 16))
     monkeypatch.setattr(kernels, "_chosen", {})
 
 
@@ -33,8 +34,8 @@ def inputs():
 
 def test_two_candidates_are_measured_once_and_the_faster_is_remembered(tmp_path):
     among = {"torch": kernels.of_torch, "explicit": explicit}
-    kernels.settle(CPU, torch.float32, tmp_path, among)
-    path = tmp_path / kernels.FILE
+    kernel_choice.settle(CPU, torch.float32, tmp_path, among)
+    path = tmp_path / kernel_choice.FILE
     (measured,) = json.loads(path.read_text()).values()
     assert measured.keys() == among.keys() and all(0 < seconds < 1 for seconds in measured.values())
     if sys.platform != "win32":
@@ -42,7 +43,7 @@ def test_two_candidates_are_measured_once_and_the_faster_is_remembered(tmp_path)
     for fastest in among:  # what is written there is what counts
         known = {key: {name: float(name != fastest) for name in among} for key in json.loads(path.read_text())}
         path.write_text(json.dumps(known))
-        assert kernels.settle(CPU, torch.float32, tmp_path, among) == fastest
+        assert kernel_choice.settle(CPU, torch.float32, tmp_path, among) == fastest
         assert json.loads(path.read_text()) == known
 
 
@@ -53,28 +54,28 @@ def test_the_chosen_one_computes_attention_of_its_device_and_type_alone(tmp_path
         ran.append(parts[0].dtype)
         return explicit(*parts)
 
-    assert kernels.settle(CPU, torch.float32, tmp_path, {"explicit": watched}) == "explicit"
+    assert kernel_choice.settle(CPU, torch.float32, tmp_path, {"explicit": watched}) == "explicit"
     torch.testing.assert_close(kernels.run(*inputs()), kernels.of_torch(*inputs()))
     kernels.run(*(part.bfloat16() for part in inputs()))
     assert ran == [torch.float32]
 
 
 def test_one_that_fails_is_never_chosen_and_one_that_fails_later_gives_way_to_torchs(tmp_path):
-    assert kernels.settle(CPU, torch.float32, tmp_path, {"broken": fails, "torch": kernels.of_torch}) == "torch"
-    kernels.settle(CPU, torch.float32, tmp_path, {"broken": fails})
+    assert kernel_choice.settle(CPU, torch.float32, tmp_path, {"broken": fails, "torch": kernels.of_torch}) == "torch"
+    kernel_choice.settle(CPU, torch.float32, tmp_path, {"broken": fails})
     assert torch.equal(kernels.run(*inputs()), kernels.of_torch(*inputs()))
     assert not kernels._chosen
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"cpu": 1}', "\xff"])
 def test_a_spoilt_note_is_measured_anew(tmp_path, text):
-    (tmp_path / kernels.FILE).write_text(text, encoding="latin-1")
-    kernels.settle(CPU, torch.float32, tmp_path, {"torch": kernels.of_torch, "explicit": explicit})
+    (tmp_path / kernel_choice.FILE).write_text(text, encoding="latin-1")
+    kernel_choice.settle(CPU, torch.float32, tmp_path, {"torch": kernels.of_torch, "explicit": explicit})
     assert any(
-        "explicit" in known for known in json.loads((tmp_path / kernels.FILE).read_text()).values() if known != 1
+        "explicit" in known for known in json.loads((tmp_path / kernel_choice.FILE).read_text()).values() if known != 1
     )
 
 
 def test_nothing_is_measured_where_there_is_no_choice(tmp_path):
-    assert kernels.settle(CPU, torch.float32, tmp_path) == "torch"
+    assert kernel_choice.settle(CPU, torch.float32, tmp_path) == "torch"
     assert not list(tmp_path.iterdir())
