@@ -23,7 +23,7 @@ PARAPHRASES = 6
 NOTHING, OBJECT, FLOOR, SKY, ALL = -1, 0, 2, 3, 4
 REGIONS = 4
 REGION_SIDE = 32  # of the stored region shares
-STYLED = 0.25  # share of the pictures that are drawn in a style
+STYLED = 0.33  # share of the pictures that are drawn in a style
 _SALT = 7
 
 
