@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 import bpy
 
@@ -200,3 +201,19 @@ def cannot_write(folder: Path, reason: str) -> Trouble:
         folder=folder,
         reason=reason.rstrip("."),
     )
+
+
+class OwnMasks(Protocol):
+    """The user's own mask for each frame of a strip on its way into files, as an `Export` has the frames."""
+
+    frames: list[Path]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all are there."""
+
+    def render_next(self) -> None:
+        """Write the next one; `Trouble` where that is impossible."""
+
+    def discard(self) -> None:
+        """Remove everything that was written."""

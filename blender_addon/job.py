@@ -7,7 +7,6 @@ import logging
 import time
 import uuid
 from pathlib import Path
-from typing import Protocol
 
 import bpy
 import msgspec
@@ -15,7 +14,7 @@ import msgspec
 from . import documents, events, fingerprint, folders, landing, reimport, strips, thumbnails, versions
 from .client import Client
 from .documents import Document
-from .export import Export
+from .export import Export, OwnMasks
 from .landing import Landing
 from .mask_files import About
 from .orders import Order
@@ -24,7 +23,7 @@ from .protocol.messages import Task, WordSeen
 from .protocol.settings import EditSettings
 from .protocol.tuning import Tuning
 from .records import Record
-from .trouble import Trouble
+from .trouble import Trouble, unexpected
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +31,6 @@ FINAL = ("done", "failed", "cancelled")
 """The job has ended."""
 AT_REST = ("unfetched", "unplaced")
 """Its result is at the engine, or its files are here, and somebody has to do something about what is in the way."""
-
-
-class OwnMasks(Protocol):
-    """The user's own mask for each frame of a strip on its way into files, as an `Export` has the frames."""
-
-    frames: list[Path]
-
-    @property
-    def complete(self) -> bool:
-        """Whether all are there."""
-
-    def render_next(self) -> None:
-        """Write the next one; `Trouble` where that is impossible."""
-
-    def discard(self) -> None:
-        """Remove everything that was written."""
 
 
 class Job:
@@ -401,11 +384,3 @@ class Job:
             fingerprint=self.fingerprint,
             made=time.time(),
         )
-
-
-def unexpected(error: Exception) -> Trouble:
-    """What is said of an error that nobody has foreseen; Blender's console has all of it."""
-    return Trouble(
-        "Something unexpected happened ({reason}).", "Please report it with what Blender's console says.",
-        reason=f"{type(error).__name__}: {error}",
-    )  # fmt: skip

@@ -11,14 +11,15 @@ import msgspec
 from . import chosen, documents, events, finished, folders, strips, thumbnails
 from .client import Client
 from .engine_process import NOT_INSTALLED
-from .job import Job, OwnMasks, unexpected
+from .export import OwnMasks
+from .job import Job
 from .places import Local, Place
 from .protocol import limits
 from .protocol.messages import Task, Welcome
 from .protocol.settings import EditSettings, for_masks
 from .protocol.tuning import Tuning, for_tuning
 from .records import Record, Shelf
-from .trouble import Trouble
+from .trouble import Trouble, unexpected
 
 log = logging.getLogger(__name__)
 

@@ -26,3 +26,11 @@ class Trouble(Exception):
 def as_is(sentence: str, remedy: str = "") -> Trouble:
     """Trouble in words that come from elsewhere, such as the engine."""
     return Trouble("{what}", "{way_out}" if remedy else "", what=sentence, way_out=remedy)
+
+
+def unexpected(error: Exception) -> Trouble:
+    """What is said of an error that nobody has foreseen; Blender's console has all of it."""
+    return Trouble(
+        "Something unexpected happened ({reason}).", "Please report it with what Blender's console says.",
+        reason=f"{type(error).__name__}: {error}",
+    )  # fmt: skip

@@ -139,7 +139,7 @@ def test_the_dialog_says_what_it_will_take(addon, project, session, strip):
         path = addon.folders.timings_file()
         before = path.read_bytes() if path.exists() else None
         try:
-            told = {addon.estimates._key("", amount.model): entries for entries in known.values()}
+            told = {addon.estimates._key("", amount): entries for entries in known.values()}
             path.write_bytes(msgspec.json.encode(told))
             words: list[str] = []
             operator = SimpleNamespace(
