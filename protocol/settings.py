@@ -121,7 +121,7 @@ PRESET_WEIGHT = {"style": 10.0, "attribute": 5.0}
 _PLACES = dict(mask="refined", blend_threshold=0.4, steady=2)
 _LOCAL = dict(blend_latents=True, blend_steps=Window(0.0, 1.0), keep_background=True)
 BUILTIN_PRESETS: dict[str, dict] = {
-    "style": _PLACES | dict(cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
+    "style": _PLACES | dict(guidance=2.0, cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
     "attribute": _PLACES
     | _LOCAL
     | dict(guidance=4.0, cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8), blend_attention=False),
@@ -129,7 +129,7 @@ BUILTIN_PRESETS: dict[str, dict] = {
     "reconstruct": _PLACES | dict(guidance=1.0),
 }
 """What the small model takes instead, and why: `docs/quality.md`. Its words name places well, so that latents are blended."""
-BUILTIN_WEIGHT = {"style": 2.0, "attribute": 1.0}
+BUILTIN_WEIGHT = {"style": 1.0, "attribute": 1.0}
 
 
 _USUAL = dict(guidance=DEFAULT_GUIDANCE, mask="paper", blend_threshold=0.3, keep_background=False, steady=0)

@@ -85,7 +85,7 @@ def test_a_refined_mask_keeps_the_source_to_the_edge_of_what_it_shows(finer, wor
     assert inside.any() and far.mean() > 0.1
     assert np.array_equal(result.frames[inside], plain.frames[inside])
     kept = (result.frames[far] == source[far]).all(-1).mean()
-    assert kept == 1 if not words else 0.1 < kept < 1
+    assert kept == 1 if not words else kept < 1
     assert (plain.frames[far] == source[far]).all(-1).mean() < 0.1, "the edit alone changes it there"
 
 

@@ -40,6 +40,14 @@ def test_the_edges_are_the_pictures():
     assert iou(paper) < 0.7 and iou(enlarged) < 0.95 and iou(drawn > 0.4) > 0.99
 
 
+def test_a_word_that_is_seen_everywhere_names_the_whole_picture():
+    place, seen = maps()[..., :1], 0.3 * torch.ones(1, GRID[0] * GRID[1], 1)
+    tokens = torch.cat([place, seen + place, seen + 9 * place], dim=-1)  # weakest through strongest: 0, 1/2 and 1/10
+    for token, whole in ((0, False), (1, True), (2, False)):
+        mask = place_mask(tokens, [token], GRID, (32, 32), 0.6)
+        assert bool(mask.all()) == whole, token
+
+
 def test_a_picture_without_edges_leaves_the_mask_smooth():
     soft = relative(maps(), [0], GRID)
     plain = guided(soft, torch.full((1, 3, SIDE, SIDE), 0.5))
