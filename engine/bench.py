@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import torch
 
-from protocol.settings import apply_preset
+from protocol.settings import EditSettings, apply_preset
 
 from .breakdown import breakdown
 from .editing import KEPT_SHARE, Editor, Keep
@@ -88,9 +88,13 @@ class Bench:
         # What is done but once in a process does not count.
         self._editor.edit(SlidingClip(1, *self._size), apply_preset("attribute", SOURCE, SOURCE, steps=1))
 
+    def _settings(self, target: str) -> EditSettings:
+        """The method alone: what steadies an edit is measured elsewhere (`benchmarks.quality.steadiness`)."""
+        return apply_preset("attribute", SOURCE, target, steps=self._steps, model=self._checkpoint.name, steady=0)
+
     def breakdown(self, frames: int) -> dict[str, dict[str, float]]:
         """Seconds by part of one edit that keeps nothing of the inversion's attention (see `breakdown`)."""
-        settings = apply_preset("attribute", SOURCE, TARGETS["first prompt"], steps=self._steps)
+        settings = self._settings(TARGETS["first prompt"])
         self._editor.kept_share = 0.0
         return breakdown(self._editor, SlidingClip(frames, *self._size), settings)
 
@@ -99,7 +103,7 @@ class Bench:
         clip, name = SlidingClip(frames, *self._size), self._checkpoint.name
         with TemporaryDirectory(prefix="fatezero-bench-") as folder:
             for mode, target in (*TARGETS.items(), (FASTEST, TARGETS["first prompt"])):
-                settings = apply_preset("attribute", SOURCE, target, steps=self._steps, model=name)
+                settings = self._settings(target)
                 self._editor.kept_share = KEPT_SHARE if mode == FASTEST else 0.0
                 keep = Keep(Path(folder) / ("cache" if mode in TARGETS else mode), Path(folder) / mode)
                 with _peak_memory(self._editor.unet.device, self._loaded) as peak:
