@@ -60,7 +60,9 @@ def as_json(results: Results) -> dict:
 
     def kinds(strategy: str) -> dict:
         measured = results.kinds(strategy)
-        return {kind: {key: _rounded(measured[kind][key]) for key in KIND_KEYS} for kind in KINDS if kind in measured}
+        return {
+            kind: {key: _rounded(measured[kind].get(key)) for key in KIND_KEYS} for kind in KINDS if kind in measured
+        }
 
     return {
         "model": results.job.model,

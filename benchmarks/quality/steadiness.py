@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
@@ -67,7 +68,7 @@ def main() -> None:
 
 def _edit(editor: Editor, number: int, known: Truth, path: Path) -> None:
     """Edit the clip, and the clip of its keyframes for each step; with the processor seconds of each."""
-    settings = Strategy(METHOD).settings(pair(number), 20)
+    settings = msgspec.structs.replace(Strategy(METHOD).settings(pair(number), 20), steady=0, keep_background=False)
     arrays, times = {}, []
     for step in STEPS:
         begun = time.process_time()

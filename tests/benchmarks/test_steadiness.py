@@ -23,8 +23,8 @@ def test_finished_is_what_the_editor_gives(tmp_path):
     editor = Editor.load(str(tmp_path / "model"), device="cpu", precision="float32")
     wide = texture()
     source = np.stack([wide[40:104, 10 + 2 * number : 74 + 2 * number] for number in range(FRAMES)])
-    asked = dict(preset="attribute", source="a red cube", target="a blue cube", steps=1)
-    keys = editor.edit(source[keyframes(FRAMES, 3)], apply_preset(**asked)).frames
+    asked = dict(preset="attribute", source="a red cube", target="a blue cube", steps=1, keep_background=False)
+    keys = editor.edit(source[keyframes(FRAMES, 3)], apply_preset(**asked, steady=0)).frames
     for beside in (0, 1):
         whole = editor.edit(source, apply_preset(**asked, keyframe_step=3, steady=beside)).frames
         assert np.array_equal(finished(source, keys, 3, beside), whole)

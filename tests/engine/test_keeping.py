@@ -327,11 +327,11 @@ class Watched:
 def test_frames_are_read_and_written_a_few_at_a_time(editor):
     frames = np.random.default_rng(0).integers(0, 256, (19, 48, 64, 4), dtype=np.uint8)
     watched, written = Watched(frames), []
-    result = editor.edit(watched, asked(steps=1), write=lambda *part: written.append(part))
+    result = editor.edit(watched, asked(steps=1, steady=0), write=lambda *part: written.append(part))
     assert watched.most == 8
     assert [(start, len(part)) for start, part, _ in written] == [(0, 8), (8, 8), (16, 3)]
     assert result.frames.shape == (0, 48, 64, 4) and result.masks == {}
-    whole = editor.edit(frames, asked(steps=1))
+    whole = editor.edit(frames, asked(steps=1, steady=0))
     assert np.array_equal(np.concatenate([part for _, part, _ in written]), whole.frames)
     assert np.array_equal(np.concatenate([masks["cube"] for _, _, masks in written]), whole.masks["cube"])
     assert np.array_equal(whole.frames[..., 3], frames[..., 3])
