@@ -124,7 +124,7 @@ BUILTIN_PRESETS: dict[str, dict] = {
     "style": _PLACES | dict(guidance=2.0, cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
     "attribute": _PLACES
     | _LOCAL
-    | dict(guidance=4.0, cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8), blend_attention=False),
+    | dict(cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8), blend_attention=False),
     "shape": _PLACES | _LOCAL | dict(cross_window=Window(0.0, 0.0)),
     "reconstruct": _PLACES | dict(guidance=1.0),
 }
