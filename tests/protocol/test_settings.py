@@ -33,11 +33,11 @@ def test_the_shape_preset_blends_the_words_that_differ():
     assert (settings.blend_source, settings.blend_target) == (("cube",), ("ball",))
 
 
-def test_the_built_in_model_has_its_own_attribute_preset():
-    small, paper = Preset.of("attribute", "builtin"), Preset.of("attribute", "sd")
+def test_the_built_in_model_has_its_own_presets():
+    small, paper = Preset.of("style", "builtin"), Preset.of("style", "sd")
     assert small.values["guidance"] < paper.values["guidance"] == 7.5
-    assert paper.values["cross_window"] == Window(0.0, 0.5)
-    assert apply_preset("attribute", SOURCE, TARGET).guidance == small.values["guidance"]
+    assert paper.values["cross_window"] == Window(0.0, 0.8)
+    assert apply_preset("style", SOURCE, TARGET).guidance == small.values["guidance"]
 
 
 def test_what_is_given_goes_before_the_preset():
