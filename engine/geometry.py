@@ -30,7 +30,7 @@ class Geometry:
 
     def to_model(self, frames: np.ndarray) -> Tensor:
         """(F, H, W, 3) uint8 to (F, 3, h, w) float32 in -1 to 1."""
-        return torch.from_numpy(self.to_levels(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        return pictures_of(self.to_levels(frames))
 
     def to_levels(self, frames: np.ndarray) -> np.ndarray:
         """(F, H, W, 3) to (F, h, w, 3) uint8, as the model sees them."""
