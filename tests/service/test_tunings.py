@@ -124,16 +124,16 @@ def test_its_error_is_told_and_it_goes_on_after_a_pause(connection, submit, clip
 
 
 def test_a_preview_is_small_pictures_of_some_frames(connection, submit, clip):
-    submit(connection, "seen", clip(3, seed=3003), steps=400)
-    found = wait_until(lambda: (connection.status("seen", preview=True), connection.previews())[1], "a preview")
+    submit(connection, "tuning-seen", clip(3, seed=3003), steps=400)
+    found = wait_until(lambda: (connection.status("tuning-seen", preview=True), connection.previews())[1], "a preview")
     preview, pictures = found[0]
-    connection.cancel("seen")
-    assert (preview.job_id, preview.steps, preview.frames) == ("seen", 400, [0, 1, 2])
+    connection.cancel("tuning-seen")
+    assert (preview.job_id, preview.steps, preview.frames) == ("tuning-seen", 400, [0, 1, 2])
     assert len(pictures) == 3
     for picture in pictures:
         image = Image.open(io.BytesIO(picture))
         assert max(image.size) <= limits.MAX_PREVIEW_SIDE and np.asarray(image).std() > 1
-    assert finished(connection, "seen").state == "cancelled"
+    assert finished(connection, "tuning-seen").state == "cancelled"
 
 
 def test_killed_at_any_moment_it_ends_in_the_same_bits(start_engine, submit, clip, undisturbed):
@@ -234,10 +234,10 @@ def test_a_name_that_is_taken_or_none_is_refused_before_any_upload(connection, s
     assert caught.value.code == "bad-settings"
     assert len(list((shared_engine.home / "blobs").rglob("*"))) == before
 
-    submit(connection, "first", frames, name="promised", steps=2000)
+    submit(connection, "promised", frames, name="promised", steps=2000)
     assert "Another model is called 'promised'" in refused("name-taken", name="promised")  # to one that is at work
-    connection.cancel("first")
-    assert finished(connection, "first").state == "cancelled"
+    connection.cancel("promised")
+    assert finished(connection, "promised").state == "cancelled"
     submit(connection, "second", frames, name="promised", steps=2)
     assert finished(connection, "second").model == "promised"
 
