@@ -10,17 +10,15 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from protocol.settings import EditSettings, Window, new_words
 
 from .__main__ import KEPT
 from .baselines import METHOD, Changes, Strategy, always
 from .figures import by_kind
-from .inside import Inside
 from .pairs import KINDS, pair
 from .report import decibels, percent, ratio, table
 from .runs import Job, run
+from .trials import TRIALS
 
 FIRST = 1000  # number of the first pair: far from the benchmark's own
 
@@ -43,12 +41,6 @@ def equalizer(weight: float) -> Changes:
 
 def _reweighted(weight: float, settings: EditSettings) -> dict:
     return dict(word_weights=dict.fromkeys(new_words(settings.source, settings.target), weight))
-
-
-def negative_source(inside: Inside) -> np.ndarray:
-    """Guidance away from the source prompt in place of the empty one: where both prompts agree, nothing is pushed."""
-    inside.embeddings = inside.embeddings | {"empty": inside.embeddings["source"]}
-    return inside.frames(inside.edit(inside.inversion, inside.plan)[-1])
 
 
 _CHANGES = {
@@ -85,10 +77,7 @@ _CHANGES = {
 }
 ABLATIONS = [
     *(Strategy(name, changes) for name, changes in _CHANGES.items()),
-    *(
-        Strategy(f"source prompt as negative, guidance {guidance:g}", always(guidance=guidance), negative_source)
-        for guidance in (2.0, 4.0, 7.5)
-    ),
+    *TRIALS,
 ]
 
 

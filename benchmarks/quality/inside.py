@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 
@@ -10,7 +11,7 @@ import torch
 
 from engine.editing import Editor
 from engine.fatezero.masks import blend_mask
-from engine.fatezero.method import EditPlan, Inversion, edit, invert
+from engine.fatezero.method import EditPlan, EditStep, Inversion, edit, invert
 from engine.fatezero.schedule import Schedule
 from engine.models.text import read_prompt
 from engine.plans import edit_plan, temporal_settings
@@ -44,11 +45,23 @@ class Inside:
 
     def edit(self, inversion: Inversion, plan: EditPlan, schedule: Schedule | None = None) -> list[torch.Tensor]:
         """The latents (F, 4, h, w) after each step of the editing loop."""
+        return [state.latents for state in self._loop(inversion, plan, schedule=schedule)]
+
+    def step(self, plan: EditPlan, before: EditStep | None = None) -> EditStep:
+        """The step of the editing loop that comes after `before`, or the first: plans may differ from step to step."""
+        return next(self._loop(self.inversion, plan, before))
+
+    def _loop(
+        self,
+        inversion: Inversion,
+        plan: EditPlan,
+        resume: EditStep | None = None,
+        schedule: Schedule | None = None,
+    ) -> Iterator[EditStep]:
         embeddings = self.embeddings
         if plan.target == plan.source:
             embeddings = embeddings | {"target": embeddings["source"]}
-        loop = edit(self.unet, schedule or self.schedule, inversion, plan, embeddings, self.temporal)
-        return [state.latents for state in loop]
+        return edit(self.unet, schedule or self.schedule, inversion, plan, embeddings, self.temporal, resume)
 
     def plain_plan(self) -> EditPlan:
         """Guided denoising under the target prompt with nothing injected."""

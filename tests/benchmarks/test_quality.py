@@ -5,16 +5,21 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.metrics import psnr
 from benchmarks.quality import __main__ as command
 from benchmarks.quality import blind, figures, report, runs
 from benchmarks.quality.ablations import ABLATIONS
 from benchmarks.quality.bars import bars
 from benchmarks.quality.baselines import BASELINES, METHOD, Strategy
+from benchmarks.quality.inside import Inside
 from benchmarks.quality.pairs import KINDS, clips_to_render, pair, truth
+from benchmarks.quality.trials import TRIALS, as_it_is, drift_corrected
+from engine.editing import Editor
 from tests.benchmarks.flat_world import flat_passes
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "checkpoint"
@@ -155,10 +160,28 @@ def test_every_ablation_is_another_edit(results):
     changed = [repr((its.run, [its.settings(pair(number), 20) for number in NUMBERS])) for its in ABLATIONS]
     plain = repr((None, [Strategy(METHOD).settings(pair(number), 20) for number in NUMBERS]))
     assert len({*changed, plain}) == len(changed) + 1
-    names = {"source prompt as negative, guidance 4"}
-    chosen = tuple(strategy for strategy in ABLATIONS if strategy.name in names)
-    (edit,) = runs.run_pair(replace(results.job, strategies=chosen), 0)
-    assert edit.strategy in names and edit.frames.shape == results.of(METHOD)[0].frames.shape
+    # The trials go into the engine's loops: each makes an edit, and none the same as another but for its masks.
+    edits = runs.run_pair(replace(results.job, strategies=TRIALS), 0)
+    assert [edit.strategy for edit in edits] == [trial.name for trial in TRIALS]
+    clips = {edit.strategy: edit.frames for edit in edits}
+    assert {clip.shape for clip in clips.values()} == {results.of(METHOD)[0].frames.shape}
+    unmasked = [clip.tobytes() for name, clip in clips.items() if "maps" not in name]
+    assert len(set(unmasked)) == len(unmasked)
+
+
+def test_without_its_drift_a_guided_reconstruction_is_the_inversion_run_backwards(results):
+    number = next(number for number in NUMBERS if pair(number).kind == "style")  # nothing is masked
+    known = truth(pair(number), results.job.world, 2)
+    settings = Strategy(METHOD).settings(pair(number), 5, results.job.model)
+    inside = Inside(
+        Editor.load(results.job.model, precision="float32"),
+        known.source,
+        msgspec.structs.replace(settings, guidance=7.5),
+    )
+    inside.plan = replace(inside.plain_plan(), target=inside.plan.source)
+    exact, drifted = inside.frames(inside.latents), as_it_is(inside)
+    # Rounding alone grows by an order of magnitude a step in a random network.
+    assert psnr(drift_corrected(inside), exact) > psnr(drifted, exact) + 15
 
 
 def test_quick_is_one_pair_of_each_kind_and_writes_no_results():

@@ -1,0 +1,79 @@
+"""What could beat the paper's own design, tried inside its loops: ways that the engine's settings do not offer.
+
+They end with the loop: nothing of the source's pixels is laid over the edit, and nothing is steadied. `as_it_is` is the
+method itself as far as that, which is what they compare with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from engine.fatezero.method import EditStep
+
+from .baselines import Strategy
+from .inside import Inside
+
+
+def as_it_is(inside: Inside) -> np.ndarray:
+    """The method's loops, with nothing changed."""
+    return inside.frames(inside.edit(inside.inversion, inside.plan)[-1])
+
+
+def negative_source(inside: Inside) -> np.ndarray:
+    """Guidance away from the source prompt in place of the empty one: where both prompts agree, nothing is pushed."""
+    inside.embeddings = inside.embeddings | {"empty": inside.embeddings["source"]}
+    return as_it_is(inside)
+
+
+def guided(first: float, last: float, inside: Inside) -> np.ndarray:
+    """Guidance that goes from `first` to `last`, as parts of the plan's own, in equal steps."""
+    state, steps = None, inside.schedule.steps
+    for share in np.linspace(first, last, steps):
+        # At 1 the loop leaves the empty row out, below it there is no guidance to speak of.
+        state = inside.step(replace(inside.plan, guidance=max(1.0, inside.plan.guidance * float(share))), state)
+    return inside.frames(state.latents)
+
+
+def drift_corrected(inside: Inside) -> np.ndarray:
+    """What a guided step makes of the source's exact latents is compared with the inversion's own next ones, and the edit is
+    moved by the difference wherever it may change: the drift that direct inversion (arXiv 2310.01506) takes out of the
+    source's branch. That branch itself has none here, as every step takes it from the inversion."""
+    state, latents = None, inside.inversion.latents
+    again = replace(inside.plain_plan(), target=inside.plan.source)
+    for step in range(inside.schedule.steps):
+        noisy, wanted = latents[inside.schedule.steps - step], latents[inside.schedule.steps - step - 1]
+        drift = wanted - inside.step(again, EditStep(step - 1, noisy)).latents
+        state = inside.step(inside.plan, state)
+        moved = state.latents + drift
+        if state.latent_masks:
+            moved = torch.where(torch.stack(state.latent_masks).any(0), moved, state.latents)
+        state.latents = moved
+    return inside.frames(state.latents)
+
+
+def smoothed_maps(reach: int, inside: Inside) -> np.ndarray:
+    """Masks from maps that are averaged over so many frames on either side, as far as there are."""
+    inside.inversion.maps = [_over_frames(maps, reach) for maps in inside.inversion.maps]
+    return as_it_is(inside)
+
+
+def _over_frames(maps: torch.Tensor, reach: int) -> torch.Tensor:
+    """(F, pixels, tokens), each frame the mean of its neighbours and itself."""
+    rows = maps.flatten(1).T[:, None]
+    return functional.avg_pool1d(rows, 2 * reach + 1, 1, reach, count_include_pad=False)[:, 0].T.reshape(maps.shape)
+
+
+TRIALS = (
+    Strategy("the loops alone", run=as_it_is),
+    Strategy("source prompt as negative", run=negative_source),
+    Strategy("guidance from 1.5 to 0.5 of itself", run=partial(guided, 1.5, 0.5)),
+    Strategy("guidance from 0.5 to 1.5 of itself", run=partial(guided, 0.5, 1.5)),
+    Strategy("drift corrected", run=drift_corrected),
+    Strategy("maps smoothed over 1 frame", run=partial(smoothed_maps, 1)),
+    Strategy("maps smoothed over 2 frames", run=partial(smoothed_maps, 2)),
+)
