@@ -14,9 +14,12 @@ import torch
 from torch.nn import functional
 
 from engine.fatezero.method import EditStep
+from engine.fatezero.refined import place_mask
 
 from .baselines import Strategy
 from .inside import Inside
+
+_SEED = 5
 
 
 def as_it_is(inside: Inside) -> np.ndarray:
@@ -56,6 +59,23 @@ def drift_corrected(inside: Inside) -> np.ndarray:
     return inside.frames(state.latents)
 
 
+def renoised(share: float, inside: Inside) -> np.ndarray:
+    """Begins with fresh noise, the same in every frame, for `share` of the inversion's in the place of the blend words: what
+    the inverted noise remembers of the old shape is weakened there."""
+    plan, noisy = inside.plan, inside.inversion.latents[-1]
+    tokens = plan.source.positions(plan.blend.source_words) if plan.blend else []
+    if tokens:
+        sizes = inside.unet.sizes(noisy)
+        grid = sizes[inside.unet.profile.mask_level]
+        place = place_mask(inside.inversion.mean_maps(), tokens, grid, sizes[0], plan.blend.threshold)
+        fresh = torch.randn(noisy[:1].shape, generator=torch.Generator().manual_seed(_SEED))
+        noisy = torch.where(place, (1 - share) ** 0.5 * noisy + share**0.5 * fresh, noisy)
+    state = EditStep(-1, noisy)
+    for _ in range(inside.schedule.steps):
+        state = inside.step(plan, state)
+    return inside.frames(state.latents)
+
+
 def smoothed_maps(reach: int, inside: Inside) -> np.ndarray:
     """Masks from maps that are averaged over so many frames on either side, as far as there are."""
     inside.inversion.maps = [_over_frames(maps, reach) for maps in inside.inversion.maps]
@@ -74,6 +94,9 @@ TRIALS = (
     Strategy("guidance from 1.5 to 0.5 of itself", run=partial(guided, 1.5, 0.5)),
     Strategy("guidance from 0.5 to 1.5 of itself", run=partial(guided, 0.5, 1.5)),
     Strategy("drift corrected", run=drift_corrected),
+    Strategy("a quarter of fresh noise", run=partial(renoised, 0.25)),
+    Strategy("half of fresh noise", run=partial(renoised, 0.5)),
+    Strategy("fresh noise", run=partial(renoised, 1.0)),
     Strategy("maps smoothed over 1 frame", run=partial(smoothed_maps, 1)),
     Strategy("maps smoothed over 2 frames", run=partial(smoothed_maps, 2)),
 )
