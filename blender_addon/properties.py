@@ -135,7 +135,8 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
     )
     new_word_strength: FloatProperty(
         name="New Words",
-        description="Strength of the words that only the target prompt has; 1 is as it is",
+        description="Strength of the words that only the target prompt has. At 1 they are as they are, or as the preset has "
+        "them where they change the whole picture, as 'night' does",
         min=0.0,
         max=100.0,
         soft_max=20.0,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from protocol.messages import SoftMask
-from protocol.settings import EditSettings
+from protocol.settings import EditSettings, asks_for_picture_words
 
 from .anchoring import anchored
 from .clips import Clip, PartOfClip
@@ -348,7 +348,10 @@ def _parted(
     if settings.keyframe_step > 1:
         raise EditError("needs-whole-clip", "Frames that are filled by motion need their keyframes.")
     whole = clip.shape[0]
-    some = PartOfClip(clip, computed(part, whole, temporal.keys, temporal.served, reach(settings.steady)))
+    some = PartOfClip(
+        clip,
+        computed(part, whole, temporal.keys, temporal.served, reach(settings.steady), asks_for_picture_words(settings)),
+    )
     places = {frame: index for index, frame in enumerate(some.frames)}
     begin = places[part.first]  # its own frames lie together, as they are neighbours in the whole
 

@@ -14,7 +14,7 @@ import msgspec
 
 from protocol.settings import EditSettings
 
-from .fatezero.keys import FIXED_KEYS, Served, fixed_frames, several_anchors
+from .fatezero.keys import FIXED_KEYS, Served, fixed_frames, middle_frame, several_anchors
 
 FRAMES_AT_ONCE = 8
 """In one call of the UNet at most. More would keep no device busier, but take more memory the longer the clip is, and
@@ -70,14 +70,24 @@ def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:
     return [Part(first, end) for first, end in zip(starts, [*starts[1:], frames])]
 
 
-def computed(part: Part, frames: int, keys: Sequence[str], served: Sequence[Served] = (), beside: int = 0) -> list[int]:
+def computed(
+    part: Part,
+    frames: int,
+    keys: Sequence[str],
+    served: Sequence[Served] = (),
+    beside: int = 0,
+    middle: bool = False,
+) -> list[int]:
     """The frames that are computed for a part of a clip of so many, in order; `served` by several anchors, if it has such.
 
-    Its own, and as many `beside` them on either side as they are steadied with, the anchors of these, and the neighbours that make its calls those of the whole clip: full ones, but for the last
-    one of the clip. All of them have their anchors among them.
+    Its own, and as many `beside` them on either side as they are steadied with, the clip's `middle` one if that decides
+    something, the anchors of these, and the neighbours that make its calls those of the whole clip: full ones, but for
+    the last one of the clip. All of them have their anchors among them.
     """
     needed = _needed(keys, frames, served)
     chosen = set().union(*needed[max(0, part.first - beside) : part.end + beside])
+    if middle:
+        chosen |= needed[middle_frame(frames)]
     short = frames % FRAMES_AT_ONCE if part.end == frames else 0
     others = [*range(part.first - 1, -1, -1), *range(part.end, frames)]
     while len(chosen) % FRAMES_AT_ONCE != short and len(chosen) < frames:

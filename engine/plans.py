@@ -34,6 +34,7 @@ def edit_plan(settings: EditSettings, source: Prompt, target: Prompt) -> EditPla
         cross_window=_pair(settings.cross_window),
         word_windows={word: _pair(window) for word, window in settings.word_windows.items()},
         word_weights=settings.word_weights,
+        picture_weight=settings.picture_weight,
         self_window=_pair(settings.self_window),
         blend=blend,
         reuse=settings.reuse,

@@ -51,6 +51,9 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the source's self-attention (structure and motion) is kept."""
     word_weights: dict[str, float] = {}
     """The equalizer: strength of single words of the target prompt, 1 being as it is."""
+    picture_weight: float = 1.0
+    """Strength of the words of `blend_target` that have none of their own, where those of `blend_source` name no place, but
+    the whole picture, as 'night' does: so the middle frame's refined mask says."""
     blend_source: tuple[str, ...] = ()
     """Words of the source prompt whose place in the picture may change its shape; none: structure is kept all over."""
     blend_target: tuple[str, ...] = ()
@@ -99,6 +102,7 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
 MASKS = ("paper", "refined")
 MAX_KEYFRAME_STEP = 24
 MAX_STEADY = 8
+MAX_WEIGHT = 100.0
 OWN_MASKS = ("replace", "limit", "add", "subtract")
 """What a user's own mask may do."""
 
@@ -124,7 +128,7 @@ BUILTIN_PRESETS: dict[str, dict] = {
     "style": _PLACES | dict(guidance=2.0, cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
     "attribute": _PLACES
     | _LOCAL
-    | dict(cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8), blend_attention=False),
+    | dict(cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8), blend_attention=False, picture_weight=3.0),
     "shape": _PLACES | _LOCAL | dict(cross_window=Window(0.0, 0.0)),
     "reconstruct": _PLACES | dict(guidance=1.0),
 }
@@ -191,6 +195,11 @@ def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettin
     return settings
 
 
+def asks_for_picture_words(settings: EditSettings) -> bool:
+    """Whether the edit depends on what the middle frame's masks say of the blend words (`picture_weight`)."""
+    return bool(settings.picture_weight != 1.0 and settings.mask == "refined" and settings.blend_source)
+
+
 def draft_of(settings: EditSettings) -> EditSettings:
     """The same edit as a draft: three quarters of its steps, and all of the UNet in every fifth of them. What that
     saves, and costs: `docs/speed.md`."""
@@ -242,7 +251,8 @@ def check(settings: EditSettings) -> None:
         if not 0.0 <= window.start <= window.end <= 1.0:
             raise SettingsError(f"{name} is {window.start:g} to {window.end:g}; it must run forward between 0 and 1.")
     for word, weight in settings.word_weights.items():
-        _in_range(f"word_weights of '{word}'", weight, 0.0, 100.0)
+        _in_range(f"word_weights of '{word}'", weight, 0.0, MAX_WEIGHT)
+    _in_range("picture_weight", settings.picture_weight, 0.0, MAX_WEIGHT)
     _in_prompt("blend_source", settings.blend_source, "source", settings.source)
     _in_prompt("mask_words", settings.mask_words, "source", settings.source)
     _in_prompt("blend_target", settings.blend_target, "target", settings.target)

@@ -339,7 +339,7 @@ WORDS = {
     "Keep Structure": "Struktur halten",
     "Part of the steps in which shapes and motion are kept (self-attention window)": "Teil der Schritte, in dem Formen und Bewegung bleiben (Self-Attention-Fenster)",
     "New Words": "Neue Wörter",
-    "Strength of the words that only the target prompt has; 1 is as it is": "Stärke der Wörter, die nur der Ziel-Prompt hat; 1 lässt sie, wie sie sind",
+    "Strength of the words that only the target prompt has. At 1 they are as they are, or as the preset has them where they change the whole picture, as 'night' does": "Stärke der Wörter, die nur der Ziel-Prompt hat. Bei 1 sind sie, wie sie sind, oder wie die Vorgabe sie nimmt, wo sie das ganze Bild ändern wie 'night'",
     "Blend Words": "Blend-Wörter",
     "Words of the source prompt whose place in the picture may change its shape, parted by spaces. Empty: those that the preset takes": "Wörter des Quell-Prompts, deren Stelle im Bild ihre Form ändern darf, durch Leerzeichen getrennt. Leer: die der Vorgabe",
     "Become": "Werden zu",

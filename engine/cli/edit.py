@@ -145,6 +145,12 @@ def _parser() -> argparse.ArgumentParser:
         help="strength of words of the target prompt",
     )
     fine.add_argument(
+        "--picture-weight",
+        type=float,
+        metavar="NUMBER",
+        help="strength of the words that come in place of some that name the whole picture, as 'night' does",
+    )
+    fine.add_argument(
         "--blend-source", nargs="+", metavar="WORD", help="words of the source prompt whose place may change shape"
     )
     fine.add_argument("--blend-target", nargs="+", metavar="WORD", help="words of the target prompt for the same place")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .attention import Anchors, Call
-from .keys import FIXED_KEYS, Served, key_frames
+from .keys import FIXED_KEYS, Served, key_frames, middle_frame
 from .reuse import Deep
 
 
@@ -32,6 +32,10 @@ class TemporalSettings:
     def needs_whole_clip(self) -> bool:
         """Whether all frames must go through the UNet together; otherwise they meet in the anchor frames only."""
         return self.temporal_layers or self.pooled_norm or any(key not in FIXED_KEYS for key in self.keys)
+
+    def middle(self, frames: int) -> int:
+        """Where the whole clip's middle frame lies; a part of a clip has it only where it was asked for."""
+        return self.fixed[FIXED_KEYS.index("mid")] if self.fixed else middle_frame(frames)
 
     def chosen(self, frames: int) -> list[list[int]]:
         """For each of the keys the frame that serves each frame."""

@@ -13,6 +13,11 @@ def fixed_frames(frames: int) -> tuple[int, int, int]:
     return 0, (frames - 1) // 2, frames - 1
 
 
+def middle_frame(frames: int) -> int:
+    """Of a clip of so many."""
+    return fixed_frames(frames)[FIXED_KEYS.index("mid")]
+
+
 def key_frames(keys: Sequence[str], frames: int, fixed: tuple[int, int, int] | None = None) -> list[list[int]]:
     """For each of `keys` the frame that serves each frame: `first`, `mid`, `last`, or an offset clamped to the clip.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -13,6 +13,7 @@ from .attention import EMPTY, SOURCE, TARGET, Call, CrossEdit, Source, Text
 from .blending import Blend, attention_mask, changing_masks
 from .frames import Between, TemporalSettings, calls, calls_of_block, put
 from .prompts import Prompt, can_replace, refine_matrix, replace_matrix, token_weights, token_window
+from .refined import names_picture
 from .reuse import edit_blocks, inversion_blocks, is_full
 from .schedule import Schedule, guide
 from .sources import KeptSources
@@ -31,6 +32,9 @@ class EditPlan:
     cross_window: tuple[float, float] = (0.0, 0.8)
     word_windows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     word_weights: Mapping[str, float] = field(default_factory=dict)
+    picture_weight: float = 1.0
+    """Of the blend's target words that have no weight of their own, where its source words name the whole picture: a word
+    that no place is looked for in is one among many to all of them."""
     self_window: tuple[float, float] = (0.0, 0.5)
     blend: Blend | None = None
     reuse: int = 1
@@ -64,6 +68,19 @@ class EditPlan:
         window = token_window(self.target, steps, self.cross_window, self.word_windows).any(1).tolist()
         full, own = [is_full(step, self.reuse) for step in range(steps)], self.self_steps(steps)
         return [(full[step] and step in own, full[step] and window[step]) for step in range(steps)]
+
+    @property
+    def asks_for_picture_words(self) -> bool:
+        """Whether an edit must know if its blend words name the whole picture."""
+        blend = self.blend
+        return bool(
+            self.picture_weight != 1.0 and blend and blend.refined and self.source.positions(blend.source_words)
+        )
+
+    def with_picture_words(self) -> EditPlan:
+        """The plan for an edit whose blend words name the whole picture."""
+        weights = dict.fromkeys(self.blend.target_words, self.picture_weight) | dict(self.word_weights)
+        return replace(self, word_weights=weights)
 
     def cross_edits(self, steps: int, like: Tensor) -> list[CrossEdit | None]:
         """For each step the edit of cross-attention, on the device and in the type of `like`; None: nothing injected.
@@ -205,12 +222,17 @@ def edit(
     prediction (`EditStep.clean`) shall come with it.
     """
     steps = schedule.steps
+    mean_maps = inversion.mean_maps() if plan.blend and plan.blend.refined else None
+    if plan.asks_for_picture_words:
+        middle = temporal.middle(len(inversion.latents[steps]))
+        grid = unet.sizes(inversion.latents[steps])[unet.profile.mask_level]
+        if names_picture(mean_maps[[middle]], plan.source.positions(plan.blend.source_words), grid):
+            plan = plan.with_picture_words()
     like = torch.empty(0, device=unet.device, dtype=unet.dtype)
     cross_edits, takes = plan.cross_edits(steps, like), plan.takes(steps)
     texts = {row: Text(embedding) for row, embedding in embeddings.items()}
     rows = ((EMPTY,) if plan.guidance > 1 else ()) + (TARGET,)
     state = resume or EditStep(step=-1, latents=inversion.latents[steps])
-    mean_maps = inversion.mean_maps() if plan.blend and plan.blend.refined else None
     for block in edit_blocks(state.step + 1, steps, plan.reuse):
         frames, left = len(state.latents), kept.take(block.start, chunk) if kept else None
         block_edit: list[_StepEdit] = []

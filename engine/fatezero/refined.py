@@ -30,6 +30,11 @@ def relative(maps: Tensor, tokens: Sequence[int], grid: tuple[int, int]) -> Tens
     return torch.where(soft.amin(dim=(-2, -1), keepdim=True) > EVERYWHERE, 1.0, soft)
 
 
+def names_picture(maps: Tensor, tokens: Sequence[int], grid: tuple[int, int]) -> bool:
+    """Whether `tokens` name the whole picture in these frames, whose maps are as in `relative`."""
+    return bool((relative(maps, tokens, grid) == 1.0).all())
+
+
 def guided(soft: Tensor, guide: Tensor) -> Tensor:
     """`soft` (F, 1, rows, columns) in 0 to 1 in the size of its `guide` (F, 3, height, width), and with its edges.
 

@@ -21,6 +21,7 @@ from engine.parts import computed
 from engine.steady import reach
 from protocol import models
 from protocol.errors import ProtocolError
+from protocol.settings import asks_for_picture_words
 
 from . import divided, logs, pipes
 from .store import Store, verified
@@ -148,7 +149,13 @@ class WorkerProcess:
         settings = work.settings
         needed = None  # all of them: the whole clip's cuts decide which frames a part needs
         if work.part and not (settings.anchor_cuts or settings.anchor_every):
-            needed = computed(work.part, len(work.frames), settings.keys, beside=reach(settings.steady))
+            needed = computed(
+                work.part,
+                len(work.frames),
+                settings.keys,
+                beside=reach(settings.steady),
+                middle=asks_for_picture_words(settings),
+            )
         clip = frames.StoredClip(self._verified(work.owner, work.frames, report, needed))
         own_masks = None
         if work.own_masks:

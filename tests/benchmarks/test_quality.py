@@ -161,7 +161,7 @@ def test_every_ablation_is_another_edit(results):
     plain = repr((None, [Strategy(METHOD).settings(pair(number), 20) for number in NUMBERS]))
     assert len({*changed, plain}) == len(changed) + 1
     # The trials go into the engine's loops: each makes an edit, and none the same as another but for its masks.
-    edits = runs.run_pair(replace(results.job, strategies=TRIALS), 0)
+    edits = runs.run_pair(replace(results.job, strategies=TRIALS), 3)  # a change of shape: it has blend words
     assert [edit.strategy for edit in edits] == [trial.name for trial in TRIALS]
     clips = {edit.strategy: edit.frames for edit in edits}
     assert {clip.shape for clip in clips.values()} == {results.of(METHOD)[0].frames.shape}

@@ -13,6 +13,9 @@ from protocol.settings import apply_preset
 BLEND = dict(
     mask_words=("ball",), blend_source=("ball",), blend_target=("ball",), blend_latents=True, keep_background=True
 )
+PICTURE = dict(
+    blend_source=("red", "ball"), blend_target=("blue",), mask="refined", word_weights={}, picture_weight=4.0
+)
 
 
 def settings(**changes):
@@ -66,10 +69,25 @@ def test_what_needs_the_whole_clip_is_not_cut(changes, editor):
     assert error.value.code == "needs-whole-clip"
 
 
+def test_the_middle_frame_is_there_where_it_decides_something():
+    part = Part(64, 100)
+    assert 49 not in computed(part, 100, ("first",)) and 49 in computed(part, 100, ("first",), middle=True)
+    served = several_anchors("mid", 100, cuts=[40])
+    assert {49, *(served[49][:2])} <= set(computed(part, 100, ("mid",), served, middle=True))
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{}, BLEND, dict(BLEND, keys=("first", "last")), dict(BLEND, anchor_every=6), dict(BLEND, steady=2)],
-    ids=["plain", "blend", "two keys", "several anchors and a cut", "steadied"],
+    [
+        {},
+        BLEND,
+        dict(BLEND, keys=("first", "last")),
+        dict(BLEND, anchor_every=6),
+        dict(BLEND, steady=2),
+        dict(PICTURE, keys=("first",)),
+        dict(PICTURE, anchor_every=6),
+    ],
+    ids=["plain", "blend", "two keys", "several anchors and a cut", "steadied", "words for the picture", "and a cut"],
 )
 def test_parts_are_the_whole_bit_for_bit(editor, tmp_path, changes):
     asked, clip = settings(**changes), ArrayClip(frames(45))

@@ -1,13 +1,16 @@
 """Masks with the picture's own edges."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from engine.editing import Editor
 from engine.fatezero.background import refined_share
 from engine.fatezero.blending import Blend
 from engine.fatezero.masks import blend_mask
-from engine.fatezero.refined import SMOOTHING, grown, guided, place_mask, relative
+from engine.fatezero.refined import SMOOTHING, grown, guided, names_picture, place_mask, relative
+from protocol.settings import apply_preset
 
 GRID, SIDE = (8, 8), 64
 DISC = (
@@ -45,7 +48,31 @@ def test_a_word_that_is_seen_everywhere_names_the_whole_picture():
     tokens = torch.cat([place, seen + place, seen + 9 * place], dim=-1)  # weakest through strongest: 0, 1/2 and 1/10
     for token, whole in ((0, False), (1, True), (2, False)):
         mask = place_mask(tokens, [token], GRID, (32, 32), 0.6)
-        assert bool(mask.all()) == whole, token
+        assert bool(mask.all()) == whole == names_picture(tokens, [token], GRID), token
+    assert not names_picture(torch.cat([tokens, maps()[..., :1].expand(-1, -1, 3)]), [1], GRID), (
+        "in one frame it does not"
+    )
+
+
+def test_words_for_the_whole_picture_are_made_stronger(small_checkpoint):
+    """To a random model 'red' and 'ball' together are everywhere, and 'red' alone is not."""
+    editor = Editor.load(str(small_checkpoint), device="cpu", precision="float32")
+    clip = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
+
+    def edited(*names: str, **changes):
+        words = dict(blend_source=names or ("red", "ball"), blend_target=("blue",), picture_weight=1.0, word_weights={})
+        return editor.edit(
+            clip, apply_preset("attribute", "a red ball", "a blue ball", steps=3, **words | changes)
+        ).frames
+
+    plain, strong = edited(), edited(picture_weight=4.0)
+    assert not np.array_equal(plain, strong)
+    assert np.array_equal(edited("red"), edited("red", picture_weight=4.0))
+    assert np.array_equal(strong, edited(word_weights={"blue": 4.0}))
+    assert np.array_equal(edited(picture_weight=4.0, word_weights={"blue": 2.0}), edited(word_weights={"blue": 2.0}))
+    assert np.array_equal(edited(picture_weight=4.0, mask="paper"), edited(mask="paper")), (
+        "the paper's knows no such words"
+    )
 
 
 def test_a_picture_without_edges_leaves_the_mask_smooth():
