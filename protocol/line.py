@@ -16,6 +16,7 @@ from . import limits, messages, wire
 from .endpoint import Endpoint
 from .errors import ProtocolError
 from .messages import JobStatus
+from .sockets import Sockets
 
 BUSY_PAUSE = 0.1
 """Seconds until a request is sent again that the engine was too busy for."""
@@ -62,9 +63,9 @@ class Line:
         """The same of previews."""
         self._connected = False
         self._failure: ProtocolError | None = None
-        self._context = zmq.Context()
+        self._sockets = Sockets(self)
         try:
-            self._socket = self._context.socket(zmq.DEALER)
+            self._socket = self._sockets.make(zmq.DEALER)
             self._socket.linger = 0
             self._socket.maxmsgsize = limits.MAX_PART_BYTES
             self._socket.sndhwm = self._socket.rcvhwm = limits.MAX_MESSAGES_WAITING
@@ -74,16 +75,14 @@ class Line:
             self._monitor = self._socket.get_monitor_socket(_WATCHED)
             self._socket.connect(endpoint.address)
         except (zmq.ZMQError, UnicodeEncodeError) as error:
-            self._context.destroy(linger=0)
+            self._sockets.close()
             raise ProtocolError(
                 "endpoint-damaged", f"The engine's endpoint makes no sense ({error}).", "Restart the engine."
             ) from error
 
     def close(self) -> None:
         """Close the sockets. Harmless when repeated."""
-        if not self._context.closed:
-            self._socket.disable_monitor()
-            self._context.destroy(linger=0)
+        self._sockets.close()
 
     def gather(self) -> None:
         """Take in what the engine has pushed. Never blocks."""
