@@ -6,6 +6,7 @@ connection is lost: the thread connects again, starts a local engine again, and 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import queue
 import threading
@@ -61,6 +62,7 @@ class Client:
         self.link = Link(place)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._put_off: deque[Callable[[], None]] = deque()
         self._closing, self._stopping = threading.Event(), threading.Event()
         self._standing_from = float("inf")
         self._asked_to_stand, self._stands, self._go = False, threading.Semaphore(0), threading.Semaphore(0)
@@ -176,7 +178,7 @@ class Client:
         connected = self.link.connection is not None
         tasks = self._requests or self._transfers
         try:
-            self._commands.get(timeout=0.0 if connected and tasks else 0.05)()
+            self._next_command(0.0 if connected and tasks else 0.05)()
             return
         except queue.Empty:
             pass
@@ -186,6 +188,21 @@ class Client:
             self._watch()
         elif self._wanted and time.monotonic() >= self._next_try:
             self._connect()
+
+    def _next_command(self, timeout: float) -> Callable[[], None]:
+        return self._put_off.popleft() if self._put_off else self._commands.get(timeout=timeout)
+
+    def _beside(self, job_id: str) -> None:
+        """Between the chunks of a job's transfer: do all else that is asked for, unless that ends the transfer."""
+        self._stop_if_unwanted(job_id)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._put_off.append(self._next_command(0.0))
+                self._stop_if_unwanted(job_id)  # what says more must find the transfer over
+                self._put_off.popleft()()
+        while self._requests:
+            self._do(self._requests)
+        self._watch()
 
     # What commands leave behind.
 
@@ -250,11 +267,12 @@ class Client:
 
     def _submit(self, order: Order) -> None:
         self._stop_if_unwanted(order.job_id)
-        status = self.link.connection.submit(
-            order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id),
-            task=order.task, own_masks=order.own_masks, project=order.project[: limits.MAX_PROJECT_CHARACTERS],
-            tuning=order.tuning,
-        )  # fmt: skip
+        with self.link.for_transfer(partial(self._beside, order.job_id)) as connection:
+            status = connection.submit(
+                order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id),
+                task=order.task, own_masks=order.own_masks, project=order.project[: limits.MAX_PROJECT_CHARACTERS],
+                tuning=order.tuning,
+            )  # fmt: skip
         names = "".join(files.digest(path) for path in order.frames)
         self._unsent.discard(order.job_id)
         self._follow(order.job_id)
@@ -269,7 +287,8 @@ class Client:
     def _fetch(self, job_id: str, landing: Landing, masks: About) -> None:
         self._stop_if_unwanted(job_id)
         try:
-            fetched = self.link.connection.fetch(job_id, landing.open(), partial(self._report, Fetching, job_id))
+            with self.link.for_transfer(partial(self._beside, job_id)) as connection:
+                fetched = connection.fetch(job_id, landing.open(), partial(self._report, Fetching, job_id))
             mask_set = mask_files.keep(fetched, landing.open(), masks)
             folder = landing.show()
         except Trouble as trouble:

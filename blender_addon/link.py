@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from . import engine_process
 from .engine_process import EngineProcess
@@ -66,6 +66,20 @@ class Link:
             raise
         self.connection, self._endpoint, self._stale = connection, endpoint, None
         self._since = time.monotonic()
+
+    @contextlib.contextmanager
+    def for_transfer(self, meanwhile: Callable[[], None]) -> Iterator[Connection]:
+        """A connection for the chunks of one transfer, beside which `meanwhile` is called now and then: what it asks
+        over `connection` does not wait behind them. Where the engine takes no more connections, that one itself."""
+        with Connection(self._endpoint, client="Blender", meanwhile=meanwhile) as second:
+            try:
+                second.ping(HELLO_PATIENCE)
+                chosen = second
+            except ProtocolError as error:
+                if error.code != "too-many-connections":
+                    raise
+                chosen = self.connection
+            yield chosen
 
     def check(self) -> None:
         """Notice the end of the engine's process before the connection does; `ProtocolError`."""

@@ -34,12 +34,15 @@ Report = Callable[[int, int], None]
 class Connection:
     """A connection to the engine at `endpoint`; `client` names this program in the engine's log.
 
+    `meanwhile`, where it is given, is called about ten times a second while answers are waited for, also between the
+    chunks of a transfer. It must not use this connection; an exception raised in it ends what is under way.
+
     Every method but `close` raises `ProtocolError`. Once a connection is lost it stays so: read the endpoint file
     again and make a new one; the engine knows its jobs by their ids.
     """
 
-    def __init__(self, endpoint: Endpoint, *, client: str = "client"):
-        self._client, self._line = client, Line(endpoint)
+    def __init__(self, endpoint: Endpoint, *, client: str = "client", meanwhile: Callable[[], None] = lambda: None):
+        self._client, self._line = client, Line(endpoint, meanwhile)
 
     def __enter__(self) -> Self:
         return self

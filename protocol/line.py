@@ -16,9 +16,12 @@ from . import limits, messages, wire
 from .endpoint import Endpoint
 from .errors import ProtocolError
 from .messages import JobStatus
+from .sockets import Sockets
 
 BUSY_PAUSE = 0.1
 """Seconds until a request is sent again that the engine was too busy for."""
+LOOK_UP_EVERY = 0.1
+"""Seconds between two looks at what else there is to do, while answers are waited for."""
 
 _LOST = (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED)
 _BAD_KEY = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
@@ -45,10 +48,14 @@ class Request:
 
 
 class Line:
-    """Used from one thread. Every method but `close` raises `ProtocolError`; once a line is lost it stays so."""
+    """Used from one thread. Every method but `close` raises `ProtocolError`; once a line is lost it stays so.
 
-    def __init__(self, endpoint: Endpoint):
-        self._endpoint = endpoint
+    `meanwhile` is called now and then while answers are waited for: it must not use this line, and an exception raised
+    in it ends the exchange.
+    """
+
+    def __init__(self, endpoint: Endpoint, meanwhile: Callable[[], None] = lambda: None):
+        self._endpoint, self._meanwhile, self._look_up = endpoint, meanwhile, 0.0
         self._requests = itertools.count(1)
         self.events: deque[JobStatus] = deque(maxlen=limits.MAX_EVENTS_KEPT)
         """Statuses that the engine has pushed and nobody has taken yet."""
@@ -56,9 +63,9 @@ class Line:
         """The same of previews."""
         self._connected = False
         self._failure: ProtocolError | None = None
-        self._context = zmq.Context()
+        self._sockets = Sockets(self)
         try:
-            self._socket = self._context.socket(zmq.DEALER)
+            self._socket = self._sockets.make(zmq.DEALER)
             self._socket.linger = 0
             self._socket.maxmsgsize = limits.MAX_PART_BYTES
             self._socket.sndhwm = self._socket.rcvhwm = limits.MAX_MESSAGES_WAITING
@@ -68,16 +75,14 @@ class Line:
             self._monitor = self._socket.get_monitor_socket(_WATCHED)
             self._socket.connect(endpoint.address)
         except (zmq.ZMQError, UnicodeEncodeError) as error:
-            self._context.destroy(linger=0)
+            self._sockets.close()
             raise ProtocolError(
                 "endpoint-damaged", f"The engine's endpoint makes no sense ({error}).", "Restart the engine."
             ) from error
 
     def close(self) -> None:
         """Close the sockets. Harmless when repeated."""
-        if not self._context.closed:
-            self._socket.disable_monitor()
-            self._context.destroy(linger=0)
+        self._sockets.close()
 
     def gather(self) -> None:
         """Take in what the engine has pushed. Never blocks."""
@@ -103,6 +108,9 @@ class Line:
                 waiting[request.message.request] = request
             oldest = next(iter(waiting.values()))
             while oldest.answer is None:
+                if time.monotonic() >= self._look_up:
+                    self._meanwhile()
+                    self._look_up = time.monotonic() + LOOK_UP_EVERY
                 self._send_due(waiting.values(), repeat_after)
                 if time.monotonic() >= oldest.deadline:
                     raise self._time_out(timeout)
@@ -118,9 +126,9 @@ class Line:
                 request.due = now + repeat_after
 
     def _take_in(self, waiting: dict[int, Request], answers: tuple[type, ...]) -> None:
-        """Take in one message, or none where one of the requests is due first."""
+        """Take in one message, or none where one of the requests is due first, or a look at what else there is."""
         until = min(min(request.due, request.deadline) for request in waiting.values() if request.answer is None)
-        packet = self._receive(until)
+        packet = self._receive(min(until, self._look_up))
         if packet is None or self._keep_event(packet):
             return
         answer = packet.message

@@ -58,6 +58,7 @@ def serve(encrypted: bool) -> None:
     held = {blob: os.urandom(SIZES[frame]) for frame, blob in BLOBS.items()}
     if not encrypted:
         with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+            router.linger = 0
             router.sndhwm = router.rcvhwm = limits.MAX_MESSAGES_WAITING
             print(f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}", flush=True)
             while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 from protocol import limits, messages, wire
 from protocol.errors import ProtocolError
 from protocol.keys import KeyPair
+from protocol.sockets import Sockets
 
 from .accounts import Accounts
 from .desk import Announcement, Answer, Request, refusal
@@ -80,15 +80,12 @@ class Gateway:
 
     def close(self) -> None:
         """Close the sockets; harmless when repeated."""
-        with contextlib.suppress(AttributeError, zmq.ZMQError):
-            self._socket.disable_monitor()
-        self._context.destroy(linger=LINGER_MILLISECONDS)
+        self._sockets.close(LINGER_MILLISECONDS)
 
     def reset(self) -> None:
         """Cut all connections and free what they hold; clients connect again at the same addresses."""
         addresses = self.addresses
-        self._socket.disable_monitor()
-        self._context.destroy(linger=0)  # a socket alone would let go of its addresses at a later time of its own
+        self._sockets.close()  # a socket alone would let go of its addresses at a later time of its own
         for record in (self._open, self._greeted, self._clients, self._unanswered, self._costs):
             record.clear()
         self._waiting_bytes = 0
@@ -124,10 +121,10 @@ class Gateway:
         self._send(item.client, item.message, *item.buffers)
 
     def _listen(self, local: str, public: str | None) -> None:
-        self._context = zmq.Context()
-        self._zap = self._context.socket(zmq.REP)
+        self._sockets = Sockets(self)
+        self._zap = self._sockets.make(zmq.REP)
         self._zap.bind(ZAP_ADDRESS)
-        socket = self._socket = self._context.socket(zmq.ROUTER)
+        socket = self._socket = self._sockets.make(zmq.ROUTER)
         socket.router_mandatory = True
         socket.maxmsgsize = limits.MAX_PART_BYTES
         socket.sndhwm = socket.rcvhwm = limits.MAX_MESSAGES_WAITING

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from protocol.errors import ProtocolError
@@ -40,33 +42,33 @@ class Retention:
     def __init__(self, home: Path, journal: Journal, store: Store, accounts: Accounts, quota: int):
         self._cache, self._jobs, self._tuned = home / "cache", home / "jobs", home / TUNED_FOLDER
         self._journal, self._store, self._accounts, self._quota = journal, store, accounts, quota
-        self._sizes = store.sizes()
+        self._sizes = _Sizes(store.sizes())
         self._cached, self._looked = 0, float("-inf")
         """Bytes of the cache, and when (of `time.monotonic`) they were counted."""
 
     @property
     def used(self) -> int:
         """Bytes of all blobs."""
-        return sum(self._sizes.values())
+        return self._sizes.total
 
     def count(self, owner: str, names: list[str]) -> None:
         """Take note of blobs that are there now."""
         for name in names:
             path = self._store.path(owner, name)
             if path.exists():
-                self._sizes[owner, name] = path.stat().st_size
+                self._sizes.note((owner, name), path.stat().st_size)
 
     def admit(self, owner: str, size: int) -> None:
         """Make room for an upload of `size` bytes; `ProtocolError('store-full')` where there is none."""
         share = self._quota // self._accounts.count
-        if self._of(owner) + size > share:
-            self._drop_blobs(self._of(owner) + size - share, owner)
+        if self._sizes.of(owner) + size > share:
+            self._drop_blobs(self._sizes.of(owner) + size - share, owner)
         excess = self.used + self._cache_size() + size - self._quota
         if excess > 0:
             excess -= self._drop_caches(excess)
         if excess > 0:
             excess -= self._drop_blobs(excess)
-        if excess > 0 or self._of(owner) + size > share:
+        if excess > 0 or self._sizes.of(owner) + size > share:
             raise ProtocolError(
                 "store-full",
                 "The engine keeps as many frames and results as it may.",
@@ -87,8 +89,11 @@ class Retention:
             )
 
     def sweep(self) -> None:
-        """Drop what has been kept long enough, and the checkpoints of jobs that will not go on."""
-        now = time.time()
+        """Drop what has been kept long enough, and the checkpoints of jobs that will not go on.
+
+        All blobs are counted anew, for workers that died have left some, and damaged ones have gone.
+        """
+        now, self._sizes = time.time(), _Sizes(self._store.sizes())
         self._drop_blobs(self.used, before=now - KEEP_SECONDS, untouched=KEEP_SECONDS)
         self._drop_caches(self.used + self._cache_size() - self._quota)
         self._journal.expire(now - KEEP_JOBS_SECONDS, MAX_JOBS_KEPT)
@@ -107,9 +112,6 @@ class Retention:
             self._cached, self._looked = _size_of(self._cache), time.monotonic()
         return self._cached
 
-    def _of(self, owner: str) -> int:
-        return sum(size for (other, _), size in self._sizes.items() if other == owner)
-
     def _drop_blobs(
         self, excess: int, owner: str | None = None, before: float = float("inf"), untouched: float = IN_USE_SECONDS
     ) -> int:
@@ -120,13 +122,13 @@ class Retention:
             try:
                 ages.append((self._store.path(*key).stat().st_mtime, key))
             except FileNotFoundError:
-                del self._sizes[key]
+                self._sizes.drop(key)
         freed = 0
         for age, key in sorted(ages):
             if freed >= excess or age > time.time() - untouched:
                 break
             self._store.remove(*key)
-            freed += self._sizes.pop(key)
+            freed += self._sizes.drop(key)
         return freed
 
     def _drop_caches(self, excess: int) -> int:
@@ -142,6 +144,36 @@ class Retention:
             shutil.rmtree(entry, ignore_errors=True)
             log.info("a cached inversion made room", extra={"entry": entry.name})
         return freed
+
+
+class _Sizes:
+    """Bytes of blobs by owner and name, and their sums, which are kept: each upload asks for them."""
+
+    def __init__(self, sizes: dict[tuple[str, str], int]):
+        self._sizes, self._sums, self.total = {}, Counter(), 0
+        for key, size in sizes.items():
+            self.note(key, size)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._sizes)
+
+    def of(self, owner: str) -> int:
+        """Bytes of all of an owner's."""
+        return self._sums[owner]
+
+    def note(self, key: tuple[str, str], size: int) -> None:
+        """A blob is there, be it that it was there before."""
+        more = size - self._sizes.get(key, 0)
+        self._sizes[key] = size
+        self._sums[key[0]] += more
+        self.total += more
+
+    def drop(self, key: tuple[str, str]) -> int:
+        """A blob is gone; returns how large it was."""
+        size = self._sizes.pop(key)
+        self._sums[key[0]] -= size
+        self.total -= size
+        return size
 
 
 def _size_of(folder: Path) -> int:

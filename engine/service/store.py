@@ -66,7 +66,9 @@ class Store:
         found = {}
         for folder in self._blobs.iterdir():
             with os.scandir(folder) as entries:
-                found |= {(folder.name, entry.name): entry.stat().st_size for entry in entries}
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):  # a worker has just found it damaged
+                        found[folder.name, entry.name] = entry.stat().st_size
         return found
 
     def chunk(self, owner: str, name: str, offset: int) -> tuple[bytes, int]:

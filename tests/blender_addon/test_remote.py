@@ -6,6 +6,7 @@ import contextlib
 import socket
 import subprocess
 import threading
+import time
 
 import bpy
 import pytest
@@ -14,10 +15,11 @@ from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until
 
 
 class Cable:
-    """Passes bytes between a port of its own and another one, until it is cut."""
+    """Passes bytes between a port of its own and another one, until it is cut; at `rate` bytes a second, all together,
+    where that is set."""
 
     def __init__(self, port: int):
-        self._target = port
+        self._target, self.rate, self._turn = port, None, threading.Lock()
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -48,10 +50,12 @@ class Cable:
                 for source, target in ((near, far), (far, near)):
                     threading.Thread(target=self._pass_on, args=[source, target], daemon=True).start()
 
-    @staticmethod
-    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
+            while data := source.recv(4096):
+                if self.rate:
+                    with self._turn:
+                        time.sleep(len(data) / self.rate)
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
 
@@ -149,6 +153,67 @@ def test_a_cable_that_is_cut_while_blender_is_closed(addon, project, session, re
     reach(session, "running")
     session.cancel(session.job)
     tick_until(session, lambda: session.job.state == "cancelled" and not session.job.record())
+
+
+class TestASlowCable:
+    """Over which a transfer takes longer than anybody waits."""
+
+    @pytest.fixture
+    def begin(self, addon, project, remote):
+        """Begin an edit of a new strip of two noisy frames."""
+        project.scene.render.resolution_x = project.scene.render.resolution_y = 1024
+
+        def begin(name: str, steps: int):
+            channel = len(project.strips) + 1
+            project.select(project.image_strip(name, count=2, channel=channel, size=(1024, 1024), seed=channel))
+            project.prompts(steps=steps)
+            project.save()
+            return addon.operators.edit.begin(bpy.context)
+
+        yield begin
+        remote.rate = None
+
+    def test_others_are_paused_and_cancelled_beside_an_upload(self, session, remote, begin):
+        running = begin("running", 900)
+        reach(session, "running")
+        sent = begin("sent", 900)
+        remote.rate = 32 * 1024  # three minutes for the frames, which hold six million bytes
+        reach(session, "sending")
+        time.sleep(1.0)  # until the line is full of chunks
+        session.change(running, "pause")
+        tick_until(session, lambda: running.state == "paused" or sent.state != "sending")
+        session.cancel(running)
+        tick_until(session, lambda: not running.record() or sent.state != "sending")
+        assert (running.state, sent.state, sent.step) == ("cancelled", "sending", 0)
+        session.cancel(sent)
+        tick_until(session, lambda: not sent.record() or sent.step)
+        assert (sent.state, sent.step) == ("cancelled", 0)
+
+    def test_others_are_cancelled_beside_a_download(self, session, remote, begin):
+        fetched = begin("fetched", 1)
+        tick_until(session, lambda: fetched.state == "queued" or fetched.state == "running")
+        other = begin("other", 900)
+        tick_until(session, lambda: other.state in ("queued", "running"))
+        remote.rate = 16 * 1024
+        tick_until(session, lambda: fetched.state == "fetching")
+        time.sleep(1.0)  # until the first chunks are asked for
+        session.cancel(other)
+        tick_until(session, lambda: not other.record() or fetched.state != "fetching")
+        assert (other.state, fetched.state) == ("cancelled", "fetching")
+        remote.rate = None
+        tick_until(session, lambda: fetched.final)
+        assert (fetched.state, fetched.trouble) == ("done", None)
+
+    def test_the_one_connection_serves_where_the_engine_takes_no_more(self, addon, project, session, remote, serve):
+        session.start_engine()
+        tick_until(session, lambda: session.engine == "ready")
+        connection = getattr(addon, "protocol.connection").Connection
+        with contextlib.ExitStack() as others:
+            for _ in range(getattr(addon, "protocol.limits").MAX_CONNECTIONS - 1):
+                others.enter_context(connection(addon.chosen.place().endpoint())).ping(60.0)
+            assert bpy.ops.fatezero.edit_strip() == {"FINISHED"}
+        assert session.job.trouble is None
+        assert '"status": 500' in (serve.home / "logs" / "engine.log").read_text()
 
 
 def test_a_folder_of_this_computer_is_no_model_there(project, session, remote, checkpoint):

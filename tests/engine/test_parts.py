@@ -84,10 +84,20 @@ def test_the_middle_frame_is_there_where_it_decides_something():
         dict(BLEND, keys=("first", "last")),
         dict(BLEND, anchor_every=6),
         dict(BLEND, steady=2),
+        dict(anchor_every=6, steady=2),
         dict(PICTURE, keys=("first",)),
         dict(PICTURE, anchor_every=6),
     ],
-    ids=["plain", "blend", "two keys", "several anchors and a cut", "steadied", "words for the picture", "and a cut"],
+    ids=[
+        "plain",
+        "blend",
+        "two keys",
+        "several anchors and a cut",
+        "steadied",
+        "steadied and a cut",
+        "words for the picture",
+        "words for the picture and a cut",
+    ],
 )
 def test_parts_are_the_whole_bit_for_bit(editor, tmp_path, changes):
     asked, clip = settings(**changes), ArrayClip(frames(45))

@@ -146,3 +146,53 @@ def test_checkpoints_stay_with_jobs_that_may_go_on(kept):
     (kept.home / "jobs" / "local" / "unknown").mkdir()
     kept.retention.sweep()
     assert {path.name for path in (kept.home / "jobs" / "local").iterdir()} == {"open", "paused", "failed"}
+
+
+def test_an_upload_does_not_walk_what_is_kept(tmp_path):
+    """What it takes to admit one is the same with 5,000 blobs as with 50."""
+
+    def seconds(blobs: int) -> float:
+        (home := tmp_path / str(blobs)).mkdir()
+        kept = Kept(home, quota=10**6)
+        (home / "blobs" / "local").mkdir()
+        for number in range(blobs):
+            (home / "blobs" / "local" / f"{number:064x}").write_bytes(b"frame")
+        kept.cache("warm", 100, time.time())
+        counted = kept.retention
+        assert counted.used == 5 * blobs
+        counted.admit("local", 10)  # which counts the cache
+        begin = time.process_time()
+        for _ in range(300):
+            counted.admit("local", 10)
+        kept.journal.close()
+        return time.process_time() - begin
+
+    assert seconds(5000) < 5 * seconds(50)
+
+
+def test_the_sums_are_those_of_the_disk(kept):
+    """Whatever comes, comes again, goes and is damaged; and what a worker that died has left counts from a sweep on."""
+    accounts.add(kept.home, "ada", (key := KeyPair.make().public))
+    ada = accounts.owner_of(key)
+    kept.quota = 10**6
+    old, counted = kept.blob(300), kept.retention
+
+    def right() -> bool:
+        sizes = kept.store.sizes()
+        owners = {owner: sum(size for (whose, _), size in sizes.items() if whose == owner) for owner in ("local", ada)}
+        return counted.used == sum(sizes.values()) and all(
+            counted._sizes.of(owner) == size for owner, size in owners.items()
+        )
+
+    assert right()
+    mine, others = kept.blob(100, time.time()), kept.blob(70, time.time(), owner=ada)
+    counted.count("local", [mine, mine])
+    counted.count(ada, [others, others])
+    assert right() and counted.used == 470
+    kept.blob(40, time.time())
+    assert not right()
+    counted.sweep()
+    assert right() and kept.has(old, mine) == [False, True]
+    kept.store.remove("local", mine)
+    counted.sweep()
+    assert right() and counted.used == 110
