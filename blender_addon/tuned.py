@@ -11,7 +11,7 @@ from .job import Job
 from .places import Local
 from .protocol import models
 from .protocol.errors import ProtocolError
-from .protocol.settings import EditSettings
+from .protocol.settings import BUILTIN_MODEL, EditSettings
 from .protocol.tuning import Tuning
 from .strips import Source
 from .trouble import as_is
@@ -60,6 +60,22 @@ def begin(source: Source, settings: EditSettings, name: str, steps: int, use: bo
     name = name or proposed(source.name)
     check_name(name)
     return jobs.session.tune(source, settings, Tuning(name=name, steps=steps), use)
+
+
+def base_of(kind: str, folder: str, name: str) -> str:
+    """The model that the chosen one was tuned from, as `models.base_of` says; `kind`: the panel's word for where it is.
+
+    Of a remote engine's models it is known of those that were asked for here.
+    """
+    if kind == "FOLDER" and folder.strip():
+        return models.base_of(models.Model(bpy.path.abspath(folder)))
+    if kind != "NAMED":
+        return ""
+    if isinstance(chosen.place(), Local):
+        home = folders.home_folder()
+        return models.base_of(models.resolve(home, name)) if name in models.known(home) else ""
+    made = [job.settings.model for job in jobs.session.jobs if job.task == "tune" and job.model == name]
+    return BUILTIN_MODEL if BUILTIN_MODEL in made else ""
 
 
 def adopt(job: Job) -> None:

@@ -116,6 +116,32 @@ def test_it_goes_on_in_the_next_session_and_the_panel_takes_it_then(addon, proje
     assert project.scene.fatezero.model_name == "test-later"
 
 
+def test_a_model_that_was_tuned_from_the_built_in_one_takes_its_presets(addon, project, session, tmp_path):
+    models, settings, folders = addon.protocol.models, project.scene.fatezero, {}
+    for name, profile in (("test-small", {"base": "builtin"}), ("test-other", {})):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        (folders[name] / models.PROFILE_FILE).write_text(json.dumps(profile))
+        models.add(addon.folders.home_folder(), models.Model(str(folders[name])), name)
+    project.prompts("a red ball", "a red cube", preset="shape", model="BUILTIN")
+    small, changed = msgspec.to_builtins(settings.as_edit()), settings.changed_settings()
+
+    def asked(**choice) -> dict:
+        project.prompts("a red ball", "a red cube", **choice)
+        return msgspec.to_builtins(settings.as_edit()) | {"model": "builtin"}
+
+    other = asked(model="NAMED", model_name="test-other")
+    assert other["cross_mode"] == "replace" and not other["blend_latents"] and other != small
+    settings.guidance = 3.0
+    assert asked(model_name="test-other")["guidance"] == 3.0, "what the user has set stays"
+    assert asked(model_name="test-small") == small and settings.changed_settings() == changed
+    settings.guidance = 3.0
+    assert asked(model_name="test-small")["guidance"] == 3.0
+    assert asked(model_name="test-other") == other
+    assert asked(model="FOLDER", model_folder=str(folders["test-small"])) == small
+    assert asked(model_folder=str(folders["test-other"])) == other
+
+
 def test_the_panel_stays_as_it_is_where_that_is_wanted(addon, project, session, strip):
     assert bpy.ops.fatezero.tune_on_strip(name="test-aside", steps=1, use=False) == {"FINISHED"}
     assert project.scene.fatezero.model == "FOLDER" and session.job.model == "test-aside"

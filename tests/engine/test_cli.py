@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 from PIL import Image
 
 from engine.clips import read_clip, write_clip
+from engine.editing import Editor
+from protocol.settings import apply_preset
 
 DATA = Path(__file__).parents[1] / "data"
 ROOT = Path(__file__).parents[2]
@@ -80,6 +83,22 @@ def test_tune_makes_a_checkpoint_that_models_add_names(tmp_path, small_checkpoin
     said = engine("models", "add", out, "--name", "mine", "--home", tmp_path / "home")
     assert "mine: tuned on video, made for 64 x 64" in said
     assert "must be above 0" in engine(*what, "--steps", 0, code=2)
+
+
+def test_a_model_tuned_from_the_built_in_one_edits_with_its_presets(tmp_path):
+    folder, words = images(tmp_path / "in", 1), ("a red cube on grass", "a red torus on grass")
+    engine("tune", folder, "--prompt", words[0], "--steps", 1, "--rank", 4, "--out", tmp_path / "tuned")
+    engine(
+        "edit", folder, "--source", words[0], "--target", words[1], "--preset", "shape", "--steps", 1, "--device", "cpu",
+        "--model", tmp_path / "tuned", "--out", tmp_path / "out",
+    )  # fmt: skip
+    settings = apply_preset("shape", *words, base="builtin", steps=1)
+    asked = Editor.load(str(tmp_path / "tuned"), "cpu").edit(read_clip(folder)[0], settings)
+    assert np.array_equal(read_clip(tmp_path / "out")[0], asked.frames)
+    other = replace(apply_preset("shape", *words, steps=1, model="sd"), model="builtin")
+    assert not np.array_equal(
+        Editor.load(str(tmp_path / "tuned"), "cpu").edit(read_clip(folder)[0], other).frames, asked.frames
+    )
 
 
 def test_verify_ends_with_one_line_of_json():

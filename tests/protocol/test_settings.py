@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from protocol.settings import (
+    PRESETS,
     EditSettings,
     Preset,
     SettingsError,
@@ -38,6 +39,14 @@ def test_the_built_in_model_has_its_own_presets():
     assert small.values["guidance"] < paper.values["guidance"] == 7.5
     assert paper.values["cross_window"] == Window(0.0, 0.8)
     assert apply_preset("style", SOURCE, TARGET).guidance == small.values["guidance"]
+
+
+def test_a_model_tuned_from_the_built_in_one_takes_its_presets():
+    for preset in PRESETS:
+        small = Preset.of(preset, "builtin")
+        assert Preset.of(preset, "mine", base="builtin") == small != Preset.of(preset, "mine")
+        settings = apply_preset(preset, SOURCE, TARGET, base="builtin", model="mine")
+        assert settings == msgspec.structs.replace(apply_preset(preset, SOURCE, TARGET), model="mine")
 
 
 def test_what_is_given_goes_before_the_preset():
