@@ -12,7 +12,7 @@ from .places import Local
 from .protocol import models
 from .protocol.errors import ProtocolError
 from .protocol.settings import BUILTIN_MODEL, EditSettings
-from .protocol.tuning import Tuning
+from .protocol.tuning import Tuning, usual
 from .strips import Source
 from .trouble import as_is
 
@@ -53,13 +53,14 @@ def planned(scene: bpy.types.Scene, strip) -> tuple[Source, EditSettings]:
 
 
 def begin(source: Source, settings: EditSettings, name: str, steps: int, use: bool) -> Job:
-    """Begin to tune the settings' model on the strip, under that name or, where it is empty, a proposed one.
+    """Begin to tune the settings' model on the strip, under that name or, where it is empty, a proposed one; `steps`: 0 for
+    what is usual.
 
     The timer carries it on. `Trouble` where it cannot begin.
     """
-    name = name or proposed(source.name)
+    name, its = name or proposed(source.name), usual(settings.model)
     check_name(name)
-    return jobs.session.tune(source, settings, Tuning(name=name, steps=steps), use)
+    return jobs.session.tune(source, settings, Tuning(name=name, steps=steps or its.steps, rate=its.rate), use)
 
 
 def base_of(kind: str, folder: str, name: str) -> str:

@@ -25,14 +25,17 @@ INDEX = "model_index.json"
 
 def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: Mapping[str, Tensor], rank: int) -> None:
     """Write `checkpoint`, which came from `model`, with the tuned UNet whose weights are `state`; of `rank` 0 it has no
-    temporal layers, and stays an image checkpoint.
+    temporal layers, and stays an image checkpoint in a folder.
 
     Parts that tuning leaves alone are links to the image checkpoint's files where the file system has them, else copies.
     `model_index.json` comes last: a folder without it is refused. EditError where the disk does not take it.
     """
     try:
         base = BUILTIN_FOLDER if model.path == BUILTIN else Path(model.path).expanduser()
-        config = as_tuned_config(checkpoint.unet.config) | {"lora": rank} if rank else checkpoint.unet.config
+        if rank:
+            config = as_tuned_config(checkpoint.unet.config) | {"lora": rank}
+        else:
+            config = read_json(base / "unet", "config.json")
         _save(folder / "unet", "unet", _json(config), state)
         _save_rest(folder, model, checkpoint, base)
         classes = {"scheduler": "DDIMScheduler", "text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer"}

@@ -9,7 +9,7 @@ import bpy
 import msgspec
 import pytest
 
-from protocol.tuning import Tuning
+from protocol.tuning import Tuning, usual
 from tests.blender_addon.conftest import reach, tick_until, wait_until
 from tests.blender_addon.test_panels import Layout
 
@@ -140,6 +140,21 @@ def test_a_model_that_was_tuned_from_the_built_in_one_takes_its_presets(addon, p
     assert asked(model_name="test-other") == other
     assert asked(model="FOLDER", model_folder=str(folders["test-small"])) == small
     assert asked(model_folder=str(folders["test-other"])) == other
+
+
+def test_the_built_in_model_is_tuned_in_its_own_few_steps(addon, project, session, strip, tmp_path, monkeypatch):
+    project.prompts(model="BUILTIN")
+    job = begin(addon, "test-little", steps=0)
+    assert (job.tuning.steps, job.tuning.rate) == usual("builtin")
+    addon.jobs.wait(300)
+    assert (job.state, job.model, job.step) == ("done", "test-little", job.tuning.steps)
+    settings = project.scene.fatezero
+    assert (settings.model_name, settings.model_base, settings.preset) == ("test-little", "builtin", "shape")
+    assert settings.keep_background and "guidance" not in settings.changed_settings()
+    assert addon.tuned.base_of("NAMED", "", "test-little") == "builtin"
+    monkeypatch.setattr(addon.chosen, "place", lambda: addon.places.Remote("far:1", "", tmp_path))
+    assert addon.tuned.base_of("NAMED", "", "test-little") == "builtin", "it was asked for here"
+    assert addon.tuned.base_of("NAMED", "", "test-else") == ""
 
 
 def test_the_panel_stays_as_it_is_where_that_is_wanted(addon, project, session, strip):

@@ -17,6 +17,8 @@ from protocol.settings import (
     for_masks,
     in_full,
 )
+from protocol.tuning import Tuning, usual
+from protocol.tuning import check as check_tuning
 
 SOURCE, TARGET = "a red cube on grass", "a blue cube on grass"
 
@@ -140,3 +142,10 @@ def test_a_draft_knows_what_it_is_a_draft_of(steps):
     assert (draft.steps, draft.reuse) == (math.ceil(0.75 * steps), 5)
     assert in_full(draft) == full == in_full(full) and draft_of(draft) == draft
     check(draft)
+
+
+def test_the_built_in_model_is_tuned_in_few_steps():
+    plain = Tuning(name="mine")
+    assert usual("mine") == (plain.steps, plain.rate) == (500, 3e-5), "the paper's"
+    assert usual("builtin").steps < plain.steps and usual("builtin").rate > plain.rate
+    check_tuning(Tuning(name="mine", **usual("builtin")._asdict()))
