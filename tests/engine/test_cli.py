@@ -9,8 +9,9 @@ import numpy as np
 from msgspec.structs import replace
 from PIL import Image
 
+from engine.cli import edit
 from engine.clips import read_clip, write_clip
-from engine.editing import Editor
+from protocol import models
 from protocol.settings import apply_preset
 
 DATA = Path(__file__).parents[1] / "data"
@@ -86,19 +87,16 @@ def test_tune_makes_a_checkpoint_that_models_add_names(tmp_path, small_checkpoin
 
 
 def test_a_model_tuned_from_the_built_in_one_edits_with_its_presets(tmp_path):
-    folder, words = images(tmp_path / "in", 1), ("a red cube on grass", "a red torus on grass")
-    engine("tune", folder, "--prompt", words[0], "--steps", 1, "--rank", 4, "--out", tmp_path / "tuned")
-    engine(
-        "edit", folder, "--source", words[0], "--target", words[1], "--preset", "shape", "--steps", 1, "--device", "cpu",
-        "--model", tmp_path / "tuned", "--out", tmp_path / "out",
-    )  # fmt: skip
-    settings = apply_preset("shape", *words, base="builtin", steps=1)
-    asked = Editor.load(str(tmp_path / "tuned"), "cpu").edit(read_clip(folder)[0], settings)
-    assert np.array_equal(read_clip(tmp_path / "out")[0], asked.frames)
-    other = replace(apply_preset("shape", *words, steps=1, model="sd"), model="builtin")
-    assert not np.array_equal(
-        Editor.load(str(tmp_path / "tuned"), "cpu").edit(read_clip(folder)[0], other).frames, asked.frames
-    )
+    """Whether it is given by its path, or by the name that the engine knows it by."""
+    words, folder = ("a red cube on grass", "a red torus on grass"), tmp_path / "tuned"
+    folder.mkdir()
+    (folder / models.PROFILE_FILE).write_text('{"base": "builtin"}')
+    models.add(tmp_path / "home", models.Model(str(folder)), "mine")
+    for name in (str(folder), "mine"):
+        asked = ["in", "--out", "out", "--source", words[0], "--target", words[1], "--preset", "shape", "--model", name]
+        base = models.base_of(edit._model(tmp_path / "home", name))
+        small = apply_preset("shape", *words)
+        assert edit.settings_of(edit._parser().parse_args(asked), base) == replace(small, model=name)
 
 
 def test_verify_ends_with_one_line_of_json():
