@@ -243,8 +243,11 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         update=_take_name,
         options=set(),
     )
-    model_base: StringProperty(options={"HIDDEN"})
-    """The model that the chosen one was tuned from, whose presets it takes, as far as that was known when it was chosen."""
+    model_base: StringProperty(
+        name="Tuned From",
+        description="The model that the chosen one was tuned from, whose presets it takes",
+        options={"HIDDEN"},
+    )
 
     def preset_values(self) -> dict[str, object]:
         """What every setting is where the user leaves it to the preset."""
