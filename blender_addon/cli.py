@@ -30,7 +30,6 @@ from .places import Local, Place, Remote
 from .protocol.connection import Connection
 from .protocol.errors import ProtocolError
 from .protocol.messages import JobStatus
-from .protocol.tuning import Tuning
 from .trouble import Trouble
 
 NAME = "fatezero"
@@ -98,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--scene", help="the strip's scene; default: the one that FILE shows")
     tune.add_argument("--strip", required=True, metavar="NAME", help="the strip")
     tune.add_argument("--name", default="", help="what the model shall be called; default: made from the strip's name")
-    tune.add_argument("--steps", type=int, default=Tuning(name="").steps, help="of training (%(default)s)")
+    tune.add_argument("--steps", type=int, default=0, help="of training; default: what is usual for the model")
     _choose_engine(tune)
     tune.set_defaults(do=_tune)
     listing = commands.add_parser("list", help="list strips and how up to date they are", epilog=_EPILOG)

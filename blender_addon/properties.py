@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
-from . import checkpoints, chosen, folders, jobs, own_masks
+from . import checkpoints, chosen, folders, jobs, own_masks, tuned
 from .places import Local, Remote
 from .protocol import models
 from .protocol.limits import MAX_FRAMES
@@ -44,6 +44,18 @@ def _take_preset(settings: FATEZERO_PG_settings, _context) -> None:
         "steady",
     ):
         setattr(settings, name, values[name])
+
+
+def _take_model(settings: FATEZERO_PG_settings, context) -> None:
+    """Set what the preset sets for the chosen model."""
+    settings.model_base = tuned.base_of(settings.model, settings.model_folder, settings.model_name.strip())
+    _take_preset(settings, context)
+
+
+def _take_name(settings: FATEZERO_PG_settings, context) -> None:
+    """The same where the model that is called so takes other presets: what the user has set is left else."""
+    if settings.model_base != tuned.base_of(settings.model, settings.model_folder, settings.model_name.strip()):
+        _take_model(settings, context)
 
 
 def _alike(mine: object, presets: object) -> bool:
@@ -215,20 +227,27 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             ("FOLDER", "Folder", "A Stable Diffusion 1.x checkpoint in a folder (diffusers layout) on this computer"),
             ("NAMED", "Checkpoint", "One of the engine's checkpoints, by its name; the preferences add and fetch them"),
         ],
-        update=_take_preset,
+        update=_take_model,
         options=set(),
     )
     model_folder: StringProperty(
         name="Folder",
         description="The checkpoint's folder",
         subtype="DIR_PATH",
+        update=_take_name,
         options=set(),
     )
     model_name: StringProperty(
         name="Checkpoint",
         description="The checkpoint's name; those that the engine has are offered, a remote one's once it is connected",
         search=_model_names,
+        update=_take_name,
         options=set(),
+    )
+    model_base: StringProperty(
+        name="Tuned From",
+        description="The model that the chosen one was tuned from, whose presets it takes",
+        options={"HIDDEN"},
     )
 
     def preset_values(self) -> dict[str, object]:
@@ -265,7 +284,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         try:
             # With the guidance of edits: without any, every clip comes back well, whatever the words say.
             how = dict(steps=self.steps, guidance=DEFAULT_GUIDANCE, model=self._model(), **self._anchors())
-            return apply_preset("reconstruct", source, source, **how)
+            return apply_preset("reconstruct", source, source, base=self.model_base, **how)
         except SettingsError as error:
             raise as_is(str(error)) from error
 
@@ -298,7 +317,9 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             if words := getattr(self, name).replace(",", " ").split():
                 changes[name] = tuple(words)
         try:
-            edit = apply_preset(self.preset, self.source.strip(), target.strip(), **changes | more)
+            edit = apply_preset(
+                self.preset, self.source.strip(), target.strip(), base=self.model_base, **changes | more
+            )
         except SettingsError as error:
             raise as_is(str(error)) from error
         return draft_of(edit) if self.quality == "DRAFT" else edit
@@ -332,7 +353,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         return gone, new_words(self.source, self.target)
 
     def _preset(self) -> Preset:
-        return Preset.of(self.preset, BUILTIN_MODEL if self.model == "BUILTIN" else self.model)
+        return Preset.of(self.preset, BUILTIN_MODEL if self.model == "BUILTIN" else self.model, self.model_base)
 
     def _anchors(self) -> dict[str, object]:
         return {"anchor_cuts": self.anchor_cuts, "anchor_every": self.anchor_every}

@@ -11,8 +11,8 @@ from .job import Job
 from .places import Local
 from .protocol import models
 from .protocol.errors import ProtocolError
-from .protocol.settings import EditSettings
-from .protocol.tuning import Tuning
+from .protocol.settings import BUILTIN_MODEL, EditSettings
+from .protocol.tuning import Tuning, usual
 from .strips import Source
 from .trouble import as_is
 
@@ -53,13 +53,30 @@ def planned(scene: bpy.types.Scene, strip) -> tuple[Source, EditSettings]:
 
 
 def begin(source: Source, settings: EditSettings, name: str, steps: int, use: bool) -> Job:
-    """Begin to tune the settings' model on the strip, under that name or, where it is empty, a proposed one.
+    """Begin to tune the settings' model on the strip, under that name or, where it is empty, a proposed one; `steps`: 0 for
+    what is usual.
 
     The timer carries it on. `Trouble` where it cannot begin.
     """
-    name = name or proposed(source.name)
+    name, its = name or proposed(source.name), usual(settings.model)
     check_name(name)
-    return jobs.session.tune(source, settings, Tuning(name=name, steps=steps), use)
+    return jobs.session.tune(source, settings, Tuning(name=name, steps=steps or its.steps, rate=its.rate), use)
+
+
+def base_of(kind: str, folder: str, name: str) -> str:
+    """The model that the chosen one was tuned from, as `models.base_of` says; `kind`: the panel's word for where it is.
+
+    Of a remote engine's models it is known of those that were asked for here.
+    """
+    if kind == "FOLDER" and folder.strip():
+        return models.base_of(models.Model(bpy.path.abspath(folder)))
+    if kind != "NAMED":
+        return ""
+    if isinstance(chosen.place(), Local):
+        home = folders.home_folder()
+        return models.base_of(models.resolve(home, name)) if name in models.known(home) else ""
+    made = [job.settings.model for job in jobs.session.jobs if job.task == "tune" and job.model == name]
+    return BUILTIN_MODEL if BUILTIN_MODEL in made else ""
 
 
 def adopt(job: Job) -> None:

@@ -18,6 +18,8 @@ from .private import write_private
 from .settings import BUILTIN_MODEL
 
 FILE_NAME = "models.json"
+PROFILE_FILE = "profile.json"
+"""In a checkpoint's folder: what the method must know of it, and the model that it was tuned from."""
 TUNED_FOLDER = "tuned"
 """Below an engine's folder: the checkpoints that its tunings have made, each in a folder of its own."""
 NAME_PATTERN = r"[\w.-]{1,80}"
@@ -104,6 +106,15 @@ def resolve(home: Path, name: str) -> Model:
     if not model.path.startswith(f"{TUNED_FOLDER}/"):
         return model
     return msgspec.structs.replace(model, path=str(home.absolute() / model.path))
+
+
+def base_of(model: Model) -> str:
+    """`builtin` for a model that was tuned from the built-in one, as its folder says; nothing for all others."""
+    try:
+        profile = msgspec.json.decode((Path(model.path).expanduser() / PROFILE_FILE).read_bytes(), type=dict)
+    except (OSError, *UNREADABLE):
+        return ""
+    return BUILTIN_MODEL if profile.get("base") == BUILTIN_MODEL else ""
 
 
 def made_here(home: Path, name: str) -> Path | None:

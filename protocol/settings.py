@@ -147,13 +147,14 @@ class Preset:
     weight: float
 
     @classmethod
-    def of(cls, name: str, model: str) -> Preset:
-        """The preset called `name`; `SettingsError` where there is none."""
+    def of(cls, name: str, model: str, base: str = "") -> Preset:
+        """The preset called `name` for `model`, or for the one that it was tuned from (`base`); `SettingsError` where there
+        is none."""
         if name not in PRESETS:
             raise SettingsError(f"There is no preset called '{name}'; choose one of {', '.join(PRESETS)}.")
         values = _USUAL | PRESETS[name]
         weight = PRESET_WEIGHT.get(name, 1.0)
-        if model == BUILTIN_MODEL:
+        if BUILTIN_MODEL in (model, base):
             return cls(values | BUILTIN_PRESETS.get(name, {}), BUILTIN_WEIGHT.get(name, weight))
         return cls(values, weight)
 
@@ -174,9 +175,11 @@ def new_words(source: str, target: str) -> list[str]:
     return list(dict.fromkeys(word for word in words_of(target) if word not in known))
 
 
-def apply_preset(preset: str, source: str, target: str, **changes) -> EditSettings:
-    """Settings of `preset` for a pair of prompts, with `changes` on top; `SettingsError` where they are out of range."""
-    chosen = Preset.of(preset, changes.get("model", BUILTIN_MODEL))
+def apply_preset(preset: str, source: str, target: str, *, base: str = "", **changes) -> EditSettings:
+    """Settings of `preset` for a pair of prompts, with `changes` on top; `SettingsError` where they are out of range.
+
+    `base`: the model that the one in `changes` was tuned from (`models.base_of`), whose presets it takes."""
+    chosen = Preset.of(preset, changes.get("model", BUILTIN_MODEL), base)
     values = dict(chosen.values)
     if preset == "reconstruct":
         target = source

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
-from .settings import EditSettings, SettingsError
+from .settings import BUILTIN_MODEL, EditSettings, SettingsError
 
 MAX_TUNING_STEPS = 100_000
 MAX_RATE = 0.1
@@ -19,6 +21,21 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of training, each on all frames at one random timestep."""
     rate: float = 3e-5
     """The optimiser's step size."""
+
+
+class Usual(NamedTuple):
+    """How a model is tuned where nobody says otherwise."""
+
+    steps: int
+    rate: float
+
+
+def usual(model: str) -> Usual:
+    """For the model of that name: the built-in one is small, and is tuned in another way (`docs/quality.md`)."""
+    if model == BUILTIN_MODEL:
+        return Usual(steps=8, rate=1e-3)
+    plain = Tuning(name="")
+    return Usual(plain.steps, plain.rate)
 
 
 def for_tuning(settings: EditSettings) -> EditSettings:

@@ -9,7 +9,7 @@ from bpy.props import BoolProperty, IntProperty, StringProperty
 from .. import chosen, estimates, jobs, strips, tuned
 from ..panels import figures
 from ..protocol.settings import EditSettings
-from ..protocol.tuning import Tuning
+from ..protocol.tuning import Tuning, usual
 from ..strips import Source
 from ..trouble import Trouble
 from .base import refuse, see_through
@@ -36,6 +36,7 @@ class FATEZERO_OT_tune_on_strip(bpy.types.Operator):
         soft_max=2000,
         max=100_000,
         default=_DEFAULTS.steps,
+        options={"SKIP_SAVE"},
     )
     use: BoolProperty(
         name="Use It Then",
@@ -50,6 +51,8 @@ class FATEZERO_OT_tune_on_strip(bpy.types.Operator):
         except Trouble as trouble:
             return refuse(self, trouble)
         self._waits = False
+        if not self.properties.is_property_set("steps"):
+            self.steps = usual(self._planned[1].model).steps
         if not self.name:
             self.name = tuned.proposed(self._planned[0].name)
         return context.window_manager.invoke_props_dialog(
@@ -76,7 +79,8 @@ class FATEZERO_OT_tune_on_strip(bpy.types.Operator):
         """Begin; called by a script it returns when the model is there, or something is in its way."""
         try:
             source, settings = _plan(context)
-            job = tuned.begin(source, settings, self.name.strip(), self.steps, self.use)
+            steps = self.steps if self.properties.is_property_set("steps") else 0
+            job = tuned.begin(source, settings, self.name.strip(), steps, self.use)
         except Trouble as trouble:
             return refuse(self, trouble)
         jobs.watch()

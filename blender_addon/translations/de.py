@@ -184,6 +184,10 @@ WORDS = {
     "The tokenizer has no such word": "Der Tokenizer kennt dieses Wort nicht",
     "The model does not read this word: a prompt may have about 75.": "Das Modell liest dieses Wort nicht: Ein Prompt darf etwa 75 haben.",
     "Reset to Preset": "Auf Vorgabe zurücksetzen",
+    "Tuned From": "Abgestimmt aus",
+    "The model that the chosen one was tuned from, whose presets it takes": (
+        "Das Modell, aus dem das gewählte durch Abstimmen entstanden ist und dessen Vorgaben es übernimmt"
+    ),
     "Reset All to Preset": "Alles auf Vorgabe zurücksetzen",
     "Blend Word": "Blend-Wort",
     "Test Reconstruction": "Rekonstruktion testen",

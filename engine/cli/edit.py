@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from protocol import endpoint, models
+from protocol.models import Model
 from protocol.settings import (
     BUILTIN_MODEL,
     MASKS,
@@ -30,13 +31,13 @@ def main(argv: list[str]) -> int:
 
 
 def _edit(options: argparse.Namespace) -> None:
-    settings = settings_of(options)
+    home = endpoint.default_home()
+    model = _model(home, options.model or BUILTIN_MODEL)
+    settings = settings_of(options, models.base_of(model))
     start, end = options.frames
     frames, rate = read_clip(options.clip, start, end)
     from ..editing import Editor, Progress  # here, as it imports torch: a wrong word or path is answered at once
 
-    home = endpoint.default_home()
-    model = models.resolve(home, settings.model) if settings.model in models.known(home) else settings.model
     editor = Editor.load(model, options.device, settings.precision, home)
     with tqdm(total=100, bar_format="{desc:8} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}", leave=False) as bar:
 
@@ -55,8 +56,13 @@ def _edit(options: argparse.Namespace) -> None:
         print(f"note: {note}")
 
 
-def settings_of(options: argparse.Namespace) -> EditSettings:
-    """The preset with every option that was given on top."""
+def _model(home: Path, name: str) -> Model:
+    """What was called by a name that the engine in `home` knows, else by its path."""
+    return models.resolve(home, name) if name in models.known(home) else Model(name)
+
+
+def settings_of(options: argparse.Namespace, base: str = "") -> EditSettings:
+    """The preset, of the model's `base` where it was tuned from one, with every option that was given on top."""
     names = EditSettings.__struct_fields__
     changes = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
     preset, source, target = changes.pop("preset"), changes.pop("source"), changes.pop("target", "")
@@ -64,7 +70,7 @@ def settings_of(options: argparse.Namespace) -> EditSettings:
         if name in changes:
             changes[name] = dict(changes[name])
     try:
-        settings = apply_preset(preset, source, target, **changes)
+        settings = apply_preset(preset, source, target, base=base, **changes)
     except SettingsError as error:
         raise EditError("settings", str(error)) from error
     return draft_of(settings) if options.draft else settings

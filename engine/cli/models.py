@@ -47,7 +47,8 @@ def _check_and_add(options: argparse.Namespace, model: Model, name: str) -> None
     if options.json:
         emit(added=name)
         return
-    kind = "tuned on video" if checkpoint.profile.needs_whole_clip else "for pictures"
+    tuned = checkpoint.profile.needs_whole_clip or models.base_of(model)
+    kind = "tuned on video" if tuned else "for pictures"
     print(f"{name}: {kind}, made for {checkpoint.image_side} x {checkpoint.image_side}.")
 
 

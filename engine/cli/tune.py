@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from protocol import endpoint, models
 from protocol.settings import BUILTIN_MODEL
+from protocol.tuning import usual
 
 from ..clips import read_clip, write_clip
 from . import run
@@ -31,7 +32,8 @@ def _tune(options: argparse.Namespace) -> None:
     from ..tuning.tune import TuneSettings, tune  # here, as it imports torch: a wrong path is answered at once
 
     given = {name: getattr(options, name) for name in ("steps", "rate", "rank", "seed")}
-    settings = TuneSettings(options.prompt, **{name: value for name, value in given.items() if value is not None})
+    chosen = usual(options.model)._asdict() | {name: value for name, value in given.items() if value is not None}
+    settings = TuneSettings(options.prompt, **chosen)
     home = endpoint.default_home()
     model = models.resolve(home, options.model) if options.model in models.known(home) else options.model
     with tqdm(
@@ -76,13 +78,23 @@ def _parser() -> argparse.ArgumentParser:
         help="tune only on these frames, counted from 0, END not included",
     )
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu, or auto (default)")
-    parser.add_argument("--steps", type=_positive(int), help="training steps (default: 500)")
-    parser.add_argument("--rate", type=_positive(float), help="the optimiser's step size (default: 3e-5)")
-    parser.add_argument("--rank", type=_positive(int), help="rank of the temporal convolutions (default: 160)")
+    parser.add_argument("--steps", type=_positive(int), help=f"training steps (default: {_usual('steps')})")
+    parser.add_argument("--rate", type=_positive(float), help=f"the optimiser's step size (default: {_usual('rate')})")
+    parser.add_argument(
+        "--rank",
+        type=_positive(int),
+        help=f"rank of the temporal convolutions, which '{BUILTIN_MODEL}' does without (default: 160)",
+    )
     parser.add_argument("--seed", type=int, help="of all random numbers (default: 0)")
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="write there what the model makes of the clip")
     parser.add_argument("--sample-every", type=_positive(int), default=100, help="steps between samples (default: 100)")
     return parser
+
+
+def _usual(name: str) -> str:
+    """In words, what is usual for a setting."""
+    own, others = (getattr(usual(model), name) for model in (BUILTIN_MODEL, ""))
+    return f"{others:g}; of '{BUILTIN_MODEL}' {own:g}"
 
 
 def _positive(kind: type) -> Callable[[str], float]:

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from protocol.models import Model
+from protocol.models import PROFILE_FILE, Model
 from protocol.settings import BUILTIN_MODEL
 
 from ..devices import memory_format
@@ -27,7 +27,6 @@ from .single import load_single
 
 BUILTIN = BUILTIN_MODEL
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
-PROFILE_FILE = "profile.json"
 
 
 @dataclass

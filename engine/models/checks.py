@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from protocol.models import Model
+from protocol.models import Model, base_of
 from protocol.settings import BUILTIN_MODEL
 
 from .files import PARTS, SCHEDULER_FILE, VOCABULARY_FILES, lacks, read_header, read_json, refuse, weights_file
@@ -107,8 +107,10 @@ def check_configurations(folder: Path) -> None:
 
 
 def tuned_already(model: Model) -> bool:
-    """Whether a model is a tuned video checkpoint, as far as its folder's configurations say so."""
+    """Whether a model was tuned on a clip, as far as its folder's configurations say so."""
     folder = Path(model.path).expanduser()
+    if base_of(model):
+        return True
     return model.path != BUILTIN_MODEL and folder.is_dir() and is_tuned(read_json(folder / "unet", "config.json"))
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from protocol.models import Model
+from protocol.models import PROFILE_FILE, Model
 
 from ..keeping import cannot_keep
-from ..models.checkpoint import BUILTIN, BUILTIN_FOLDER, PROFILE_FILE, Checkpoint
+from ..models.checkpoint import BUILTIN, BUILTIN_FOLDER, Checkpoint
 from ..models.checks import TUNED_CLASSES, as_tuned_config, autoencoder_folder
 from ..models.files import SCHEDULER_FILE, read_json, weights_file, weights_names
 
@@ -24,14 +24,18 @@ INDEX = "model_index.json"
 
 
 def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: Mapping[str, Tensor], rank: int) -> None:
-    """Write `checkpoint`, which came from `model`, with the tuned UNet whose weights are `state`.
+    """Write `checkpoint`, which came from `model`, with the tuned UNet whose weights are `state`; of `rank` 0 it has no
+    temporal layers, and stays an image checkpoint in a folder.
 
     Parts that tuning leaves alone are links to the image checkpoint's files where the file system has them, else copies.
     `model_index.json` comes last: a folder without it is refused. EditError where the disk does not take it.
     """
     try:
         base = BUILTIN_FOLDER if model.path == BUILTIN else Path(model.path).expanduser()
-        config = as_tuned_config(checkpoint.unet.config) | {"lora": rank}
+        if rank:
+            config = as_tuned_config(checkpoint.unet.config) | {"lora": rank}
+        else:
+            config = read_json(base / "unet", "config.json")
         _save(folder / "unet", "unet", _json(config), state)
         _save_rest(folder, model, checkpoint, base)
         classes = {"scheduler": "DDIMScheduler", "text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer"}
@@ -39,8 +43,9 @@ def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: M
         index |= {"vae": ["diffusers", "AutoencoderKL"], "_class_name": "StableDiffusionPipeline"}
         if base.is_dir():
             index = read_json(base, INDEX)
-        unet = ["video_diffusion.models.unet_3d_condition", TUNED_CLASSES[0]]
-        _write(folder / INDEX, _json(index | {"unet": unet}).encode())
+        if rank:
+            index = index | {"unet": ["video_diffusion.models.unet_3d_condition", TUNED_CLASSES[0]]}
+        _write(folder / INDEX, _json(index).encode())
     except OSError as error:
         raise cannot_keep(error, folder) from error
 
@@ -58,7 +63,8 @@ def _save_rest(folder: Path, model: Model, checkpoint: Checkpoint, base: Path) -
         _link(base / "tokenizer", folder / "tokenizer")
         _link(base / "scheduler", folder / "scheduler")
         if (base / PROFILE_FILE).is_file():
-            _write(folder / PROFILE_FILE, (base / PROFILE_FILE).read_bytes())
+            profile = read_json(base, PROFILE_FILE) | ({"base": BUILTIN} if model.path == BUILTIN else {})
+            _write(folder / PROFILE_FILE, _json(profile).encode())
     else:
         checkpoint.tokenizer.save_pretrained(folder / "tokenizer")
         checkpoint.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))

@@ -15,7 +15,8 @@ from torch import nn
 
 from ..fatezero.temporal import TemporalAttention, TemporalLowRank, add_temporal_layers
 
-_TRAINED = ("attn_temporal.", "norm_temporal.", "conv_temporal.", "attn1.to_q.", "attn2.to_q.")
+TRAINED = ("attn_temporal.", "norm_temporal.", "conv_temporal.", "attn1.to_q.", "attn2.to_q.")
+"""By parts of their names."""
 
 
 def add_fresh_parts(unet: UNet2DConditionModel, rank: int, seed: int) -> None:
@@ -43,8 +44,8 @@ def add_fresh_parts(unet: UNet2DConditionModel, rank: int, seed: int) -> None:
     unet.to(device)
 
 
-def trained_parameters(unet: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by their names in the checkpoint, in the order of those."""
+def trained_parameters(unet: nn.Module, parts: tuple[str, ...] = TRAINED) -> dict[str, nn.Parameter]:
+    """The parameters with one of `parts` in their names, by their names in the checkpoint, in the order of those."""
     return {
-        name: parameter for name, parameter in sorted(unet.named_parameters()) if any(part in name for part in _TRAINED)
+        name: parameter for name, parameter in sorted(unet.named_parameters()) if any(part in name for part in parts)
     }

@@ -41,12 +41,12 @@ class Training:
         self._unet, self._schedule = unet, schedule
         self.latents = latents.to(unet.device)
         """The clip's, (F, 4, h, w)."""
-        self._context = prompt.expand(len(latents), -1, -1).to(unet.device, unet.dtype)
+        self._context = self._as_context(prompt)
         self._call = Call(
             ("source",),
             len(latents),
-            keys=key_frames(unet.profile.keys, len(latents)),
-            pooled_norm=unet.profile.pooled_norm,
+            keys=key_frames(unet.profile.keys or ("mid",), len(latents)),
+            pooled_norm=bool(unet.profile.pooled_norm),
         )
         self._trained = trained
         for parameter in trained.values():
@@ -56,17 +56,10 @@ class Training:
 
     def advance(self) -> float:
         """Do one step; returns its loss: the mean squared error of what the UNet predicts, at one random timestep."""
-        timestep = int(torch.randint(len(self._schedule.alphas), (), generator=self._generator))
-        noise = torch.randn(self.latents.shape, generator=self._generator).to(self.latents.device)
-        with self._unet.doing(self._call):  # also while the backward pass computes layers again
-            output = self._predict(self._schedule.noised(self.latents, noise, timestep), timestep)
-            loss = functional.mse_loss(output.float(), self._schedule.target(self.latents, noise, timestep))
-            loss.backward()
-        nn.utils.clip_grad_norm_(self._trained.values(), LONGEST_GRADIENT)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        noisy, noise, timestep = self._draw()
+        loss = self._learn(noisy, timestep, self._context, self._schedule.target(self.latents, noise, timestep))
         self.step += 1
-        return loss.item()
+        return loss
 
     @torch.no_grad()
     def reconstruction(self) -> Tensor:
@@ -75,7 +68,7 @@ class Training:
         noise = torch.randn(self.latents.shape, generator=torch.Generator().manual_seed(0)).to(self.latents.device)
         noisy = self._schedule.noised(self.latents, noise, timestep)
         with self._unet.doing(self._call):
-            output = self._predict(noisy, timestep)
+            output = self._predict(noisy, timestep, self._context)
         alpha = self._schedule.alpha(timestep)
         return (noisy - sqrt(1 - alpha) * self._schedule.noise(output, noisy, timestep)) / sqrt(alpha)
 
@@ -102,8 +95,29 @@ class Training:
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": dict(enumerate(moments)), "param_groups": groups})
 
-    def _predict(self, noisy: Tensor, timestep: int) -> Tensor:
+    def _as_context(self, embedding: Tensor) -> Tensor:
+        """(F, length, width): a prompt's embedding (length, width) for every frame."""
+        return embedding.expand(len(self.latents), -1, -1).to(self._unet.device, self._unet.dtype)
+
+    def _draw(self) -> tuple[Tensor, Tensor, int]:
+        """The latents noised, the noise (F, 4, h, w) each, and the timestep that they are noised to, drawn anew."""
+        timestep = int(torch.randint(len(self._schedule.alphas), (), generator=self._generator))
+        noise = torch.randn(self.latents.shape, generator=self._generator).to(self.latents.device)
+        return self._schedule.noised(self.latents, noise, timestep), noise, timestep
+
+    def _learn(self, noisy: Tensor, timestep: int, context: Tensor, wanted: Tensor) -> float:
+        """One step of the optimiser towards what is `wanted` of the UNet, (F, 4, h, w); its loss before."""
+        with self._unet.doing(self._call):  # also while the backward pass computes layers again
+            output = self._predict(noisy, timestep, context)
+            loss = functional.mse_loss(output.float(), wanted.float())
+            loss.backward()
+        nn.utils.clip_grad_norm_(self._trained.values(), LONGEST_GRADIENT)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    def _predict(self, noisy: Tensor, timestep: int, context: Tensor, unet: FateZeroUNet | None = None) -> Tensor:
         device = noisy.device.type
         half = device == "cuda" and torch.cuda.is_bf16_supported()  # whose range needs no scaling of the loss
         with torch.autocast(device, torch.bfloat16) if half else nullcontext():
-            return self._unet.unet(noisy, timestep, encoder_hidden_states=self._context, return_dict=False)[0]
+            return (unet or self._unet).unet(noisy, timestep, encoder_hidden_states=context, return_dict=False)[0]

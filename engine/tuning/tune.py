@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from traceback import clear_frames
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from protocol import models
 from protocol.models import Model
+from protocol.settings import BUILTIN_MODEL
 
 from ..clips import ArrayClip, Clip
 from ..devices import choose_device, free_memory, release_memory
@@ -22,14 +25,16 @@ from ..editing import Editor
 from ..errors import EditError
 from ..fatezero.profile import tuned
 from ..fatezero.schedule import Schedule
+from ..fatezero.unet import FateZeroUNet
 from ..geometry import Geometry
 from ..keeping import key_of, read, write
 from ..memory import MARGIN, ran_out
 from ..models.checkpoint import Checkpoint, load
 from ..models.text import read_prompt
 from ..previews import Preview, Previewer
+from . import nulltext
 from .folder import INDEX, save_checkpoint
-from .parts import add_fresh_parts, trained_parameters
+from .parts import TRAINED, add_fresh_parts, trained_parameters
 from .training import Training
 
 STATE_FOLDER = "tuning"
@@ -120,18 +125,23 @@ def _tune(
 
     model = model if isinstance(model, Model) else Model(model)
     checkpoint = load(model, device, torch.float32)
-    if checkpoint.profile.needs_whole_clip:
+    if checkpoint.profile.needs_whole_clip or models.base_of(model):
         raise EditError(
             "checkpoint",
             f"The checkpoint '{checkpoint.name}' is tuned on video already.",
             "Tune the image checkpoint that it was made from.",
         )
-    state_file, key = _state_file(folder, checkpoint, clip, settings)
+    null_text = model.path == BUILTIN_MODEL
+    state_file, key = _state_file(folder, checkpoint, clip, settings, {"null_text": True} if null_text else {})
 
-    add_fresh_parts(checkpoint.unet, settings.rank, settings.seed)
+    if null_text:
+        rank, untuned = 0, FateZeroUNet(deepcopy(checkpoint.unet), checkpoint.profile)
+    else:
+        rank = settings.rank
+        add_fresh_parts(checkpoint.unet, rank, settings.seed)
+        checkpoint.profile = tuned(checkpoint.profile, len(checkpoint.unet.config.block_out_channels))
     weights = checkpoint.unet.state_dict()  # by their published names, which the method's doors into the UNet change
-    trained = trained_parameters(checkpoint.unet)
-    checkpoint.profile = tuned(checkpoint.profile, len(checkpoint.unet.config.block_out_channels))
+    trained = trained_parameters(checkpoint.unet, nulltext.TRAINED if null_text else TRAINED)
     editor = Editor(checkpoint)
     geometry = editor.geometry(clip)
     width, height = (side // checkpoint.factor for side in geometry.padded)
@@ -140,15 +150,17 @@ def _tune(
     if needs_checkpointing(clip.shape[0], each, free_memory(device) - fixed, memory_share):
         checkpoint.unet.enable_gradient_checkpointing()
     prompt = read_prompt(checkpoint, settings.prompt)
-    training = Training(
-        editor.unet,
-        trained,
-        _encode(editor, geometry, clip),
-        editor.embedding(prompt),
-        Schedule.from_config(checkpoint.scheduler_config, 1),
-        settings.rate,
-        settings.seed,
-    )
+    embed = lambda text: editor.embedding(read_prompt(checkpoint, text))
+    latents, schedule = _encode(editor, geometry, clip), Schedule.from_config(checkpoint.scheduler_config, 1)
+    if null_text:
+        prompts = nulltext.Prompts(settings.prompt, nulltext.whole_words(checkpoint.tokenizer), embed)
+        training = nulltext.NullTextTraining(
+            editor.unet, untuned, trained, latents, prompts, schedule, settings.rate, settings.seed
+        )
+    else:
+        training = Training(
+            editor.unet, trained, latents, embed(settings.prompt), schedule, settings.rate, settings.seed
+        )
     if (state := read(state_file, key)) is not None:
         training.go_on_from(state)
     else:
@@ -177,15 +189,20 @@ def _tune(
                 with contextlib.suppress(EditError):  # no room for it: what was kept before is still there
                     write(state_file, key, training.state(), folder)
             raise
-    save_checkpoint(out, model, checkpoint, weights, settings.rank)
+    save_checkpoint(out, model, checkpoint, weights, rank)
     shutil.rmtree(folder, ignore_errors=True)
     if prompt.cut:
         return [f"The prompt is longer than the model takes; these words were cut: {' '.join(prompt.cut)}."]
     return []
 
 
-def _state_file(folder: Path, checkpoint: Checkpoint, clip: Clip, settings: TuneSettings) -> tuple[Path, str]:
-    """Where the state is kept, and the key of it; EditError where another tuning keeps its own there."""
+def _state_file(
+    folder: Path, checkpoint: Checkpoint, clip: Clip, settings: TuneSettings, way: dict[str, bool]
+) -> tuple[Path, str]:
+    """Where the state is kept, and the key of it; EditError where another tuning keeps its own there.
+
+    `way`: what tells this way of tuning from the usual one.
+    """
     digests = folder / "checkpoints.json"
     key = key_of(
         tuning=asdict(settings),
@@ -193,6 +210,7 @@ def _state_file(folder: Path, checkpoint: Checkpoint, clip: Clip, settings: Tune
         device=checkpoint.unet.device.type,
         clip=clip.digest,
         torch=torch.__version__,
+        **way,
     )
     path = folder / f"state-{key[:16]}"
     for left_over in folder.glob("writing-*"):

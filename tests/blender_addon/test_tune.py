@@ -9,7 +9,7 @@ import bpy
 import msgspec
 import pytest
 
-from protocol.tuning import Tuning
+from protocol.tuning import Tuning, usual
 from tests.blender_addon.conftest import reach, tick_until, wait_until
 from tests.blender_addon.test_panels import Layout
 
@@ -114,6 +114,47 @@ def test_it_goes_on_in_the_next_session_and_the_panel_takes_it_then(addon, proje
     addon.jobs.wait(300)
     assert (found.state, found.model, found.trouble) == ("done", "test-later", None)
     assert project.scene.fatezero.model_name == "test-later"
+
+
+def test_a_model_that_was_tuned_from_the_built_in_one_takes_its_presets(addon, project, session, tmp_path):
+    models, settings, folders = addon.protocol.models, project.scene.fatezero, {}
+    for name, profile in (("test-small", {"base": "builtin"}), ("test-other", {})):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        (folders[name] / models.PROFILE_FILE).write_text(json.dumps(profile))
+        models.add(addon.folders.home_folder(), models.Model(str(folders[name])), name)
+    project.prompts("a red ball", "a red cube", preset="shape", model="BUILTIN")
+    small, changed = msgspec.to_builtins(settings.as_edit()), settings.changed_settings()
+
+    def asked(**choice) -> dict:
+        project.prompts("a red ball", "a red cube", **choice)
+        return msgspec.to_builtins(settings.as_edit()) | {"model": "builtin"}
+
+    other = asked(model="NAMED", model_name="test-other")
+    assert other["cross_mode"] == "replace" and not other["blend_latents"] and other != small
+    settings.guidance = 3.0
+    assert asked(model_name="test-other")["guidance"] == 3.0, "what the user has set stays"
+    assert asked(model_name="test-small") == small and settings.changed_settings() == changed
+    settings.guidance = 3.0
+    assert asked(model_name="test-small")["guidance"] == 3.0
+    assert asked(model_name="test-other") == other
+    assert asked(model="FOLDER", model_folder=str(folders["test-small"])) == small
+    assert asked(model_folder=str(folders["test-other"])) == other
+
+
+def test_the_built_in_model_is_tuned_in_its_own_few_steps(addon, project, session, strip, tmp_path, monkeypatch):
+    project.prompts(model="BUILTIN")
+    job = begin(addon, "test-little", steps=0)
+    assert (job.tuning.steps, job.tuning.rate) == usual("builtin")
+    addon.jobs.wait(300)
+    assert (job.state, job.model, job.step) == ("done", "test-little", job.tuning.steps)
+    settings = project.scene.fatezero
+    assert (settings.model_name, settings.model_base, settings.preset) == ("test-little", "builtin", "shape")
+    assert settings.keep_background and "guidance" not in settings.changed_settings()
+    assert addon.tuned.base_of("NAMED", "", "test-little") == "builtin"
+    monkeypatch.setattr(addon.chosen, "place", lambda: addon.places.Remote("far:1", "", tmp_path))
+    assert addon.tuned.base_of("NAMED", "", "test-little") == "builtin", "it was asked for here"
+    assert addon.tuned.base_of("NAMED", "", "test-else") == ""
 
 
 def test_the_panel_stays_as_it_is_where_that_is_wanted(addon, project, session, strip):

@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 from PIL import Image
 
+from engine.cli import edit
 from engine.clips import read_clip, write_clip
+from protocol import models
+from protocol.settings import apply_preset
 
 DATA = Path(__file__).parents[1] / "data"
 ROOT = Path(__file__).parents[2]
@@ -80,6 +84,19 @@ def test_tune_makes_a_checkpoint_that_models_add_names(tmp_path, small_checkpoin
     said = engine("models", "add", out, "--name", "mine", "--home", tmp_path / "home")
     assert "mine: tuned on video, made for 64 x 64" in said
     assert "must be above 0" in engine(*what, "--steps", 0, code=2)
+
+
+def test_a_model_tuned_from_the_built_in_one_edits_with_its_presets(tmp_path):
+    """Whether it is given by its path, or by the name that the engine knows it by."""
+    words, folder = ("a red cube on grass", "a red torus on grass"), tmp_path / "tuned"
+    folder.mkdir()
+    (folder / models.PROFILE_FILE).write_text('{"base": "builtin"}')
+    models.add(tmp_path / "home", models.Model(str(folder)), "mine")
+    for name in (str(folder), "mine"):
+        asked = ["in", "--out", "out", "--source", words[0], "--target", words[1], "--preset", "shape", "--model", name]
+        base = models.base_of(edit._model(tmp_path / "home", name))
+        small = apply_preset("shape", *words)
+        assert edit.settings_of(edit._parser().parse_args(asked), base) == replace(small, model=name)
 
 
 def test_verify_ends_with_one_line_of_json():

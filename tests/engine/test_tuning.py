@@ -25,6 +25,8 @@ from engine.fatezero.schedule import Schedule
 from engine.fatezero.temporal import TemporalConv2d
 from engine.fatezero.unet import FateZeroUNet
 from engine.models.checkpoint import load
+from engine.models.checks import tuned_already
+from engine.models.text import read_prompt
 from engine.tuning.folder import save_checkpoint
 from engine.tuning.parts import add_fresh_parts, trained_parameters
 from engine.tuning.training import Training
@@ -250,6 +252,58 @@ def test_the_result_is_in_the_published_layout_and_edits(small_checkpoint, resul
     assert edited.frames.shape == clip().shape and edited.frames.std() > 1 and edited.notes == []
     name = models.add(tmp_path / "home", Model(str(result)), "mine")
     assert models.resolve(tmp_path / "home", name).path == str(result)
+
+
+def tune_builtin(out: Path, report=lambda _: None) -> None:
+    tune("builtin", clip(2), TuneSettings(PROMPT, steps=3, rate=1e-3), out, report, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """The built-in model, tuned."""
+    out = tmp_path_factory.mktemp("small") / "result"
+    tune_builtin(out)
+    return out
+
+
+def test_tuning_the_built_in_model_moves_the_empty_prompt_and_holds_all_others(small):
+    """Towards the clip's own prompt; by what it moves, and what prompts with another word are moved by."""
+    before, after = (Editor.load(model, "cpu", "float32") for model in ("builtin", str(small)))
+    latents = before.encode(before.geometry(ArrayClip(clip(2))).to_model(clip(2)))
+    noisy = Schedule.from_config(before.checkpoint.scheduler_config, 1).noised(latents, torch.randn(latents.shape), 300)
+
+    def predict(editor, prompt):
+        embedding = editor.embedding(read_prompt(editor.checkpoint, prompt))
+        return editor.unet([noisy], 300, [embedding], Call(("source",), 2, keys=[[1, 1]], pooled_norm=False))[0]
+
+    torch.manual_seed(0)
+    empty, own = predict(before, ""), predict(before, PROMPT)
+    way, moved = own - empty, predict(after, "") - empty
+    assert (moved * way).sum() > 0.05 * way.square().sum()
+    for prompt in ("a red torus on grass", "a blue cube on grass"):
+        assert (predict(after, prompt) - predict(before, prompt)).square().sum() < 0.1 * moved.square().sum()
+
+
+def test_the_tuned_built_in_model_is_an_image_model_that_says_what_it_was_tuned_from(small, result):
+    before, after = (Editor.load(model, "cpu", "float32").checkpoint for model in ("builtin", str(small)))
+    assert after.profile == before.profile and after.image_side == before.image_side
+    weights = after.unet.state_dict()
+    changed = {name for name, tensor in before.unet.state_dict().items() if not torch.equal(tensor, weights[name])}
+    assert changed == {name for name in weights if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))}
+    assert models.base_of(Model(str(small))) == "builtin" and models.base_of(Model(str(result))) == ""
+    assert (
+        tuned_already(Model(str(small))) and tuned_already(Model(str(result))) and not tuned_already(Model("builtin"))
+    )
+    with pytest.raises(EditError, match="tuned on video already"):
+        tune(str(small), clip(1), ASKED, small.parent / "again", device="cpu")
+
+
+def test_a_tuning_of_the_built_in_model_that_was_ended_goes_on_in_the_same_bits(small, tmp_path):
+    with pytest.raises(Ended):
+        tune_builtin(tmp_path / "out", end_at(2))
+    heard = []
+    tune_builtin(tmp_path / "out", lambda progress: heard.append(progress.step))
+    assert heard == [3] and digests(tmp_path / "out") == digests(small)
 
 
 @pytest.mark.parametrize("another_vae", [False, True])

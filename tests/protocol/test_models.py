@@ -51,6 +51,26 @@ def test_a_name_means_one_model(tmp_path):
         models.remove(tmp_path, "other")
 
 
+@pytest.mark.parametrize(
+    ("profile", "base"),
+    [
+        (b'{"base": "builtin", "mask_level": 1}', "builtin"),
+        (b'{"mask_level": 1}', ""),
+        (b'{"base": "another"}', ""),
+        (b'{"base": ["builtin"]}', ""),
+        (b"[]", ""),
+        (b'{"base"', ""),
+        (b"\xff", ""),
+        (None, ""),
+    ],
+)
+def test_a_folder_says_what_it_was_tuned_from(tmp_path, profile, base):
+    if profile is not None:
+        (tmp_path / models.PROFILE_FILE).write_bytes(profile)
+    assert models.base_of(Model(str(tmp_path))) == base
+    assert models.base_of(Model(str(tmp_path / "none"))) == models.base_of(Model("builtin")) == ""
+
+
 def test_what_was_tuned_here_is_found_wherever_the_folder_is_moved(tmp_path):
     before, after = tmp_path / "before", tmp_path / "after"
     models.add(before, Model("tuned/mine-1"), "mine")

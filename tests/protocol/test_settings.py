@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from protocol.settings import (
+    PRESETS,
     EditSettings,
     Preset,
     SettingsError,
@@ -16,6 +17,8 @@ from protocol.settings import (
     for_masks,
     in_full,
 )
+from protocol.tuning import Tuning, usual
+from protocol.tuning import check as check_tuning
 
 SOURCE, TARGET = "a red cube on grass", "a blue cube on grass"
 
@@ -38,6 +41,14 @@ def test_the_built_in_model_has_its_own_presets():
     assert small.values["guidance"] < paper.values["guidance"] == 7.5
     assert paper.values["cross_window"] == Window(0.0, 0.8)
     assert apply_preset("style", SOURCE, TARGET).guidance == small.values["guidance"]
+
+
+def test_a_model_tuned_from_the_built_in_one_takes_its_presets():
+    for preset in PRESETS:
+        small = Preset.of(preset, "builtin")
+        assert Preset.of(preset, "mine", base="builtin") == small != Preset.of(preset, "mine")
+        settings = apply_preset(preset, SOURCE, TARGET, base="builtin", model="mine")
+        assert settings == msgspec.structs.replace(apply_preset(preset, SOURCE, TARGET), model="mine")
 
 
 def test_what_is_given_goes_before_the_preset():
@@ -131,3 +142,10 @@ def test_a_draft_knows_what_it_is_a_draft_of(steps):
     assert (draft.steps, draft.reuse) == (math.ceil(0.75 * steps), 5)
     assert in_full(draft) == full == in_full(full) and draft_of(draft) == draft
     check(draft)
+
+
+def test_the_built_in_model_is_tuned_in_few_steps():
+    plain = Tuning(name="mine")
+    assert usual("mine") == (plain.steps, plain.rate) == (500, 3e-5), "the paper's"
+    assert usual("builtin").steps < plain.steps and usual("builtin").rate > plain.rate
+    check_tuning(Tuning(name="mine", **usual("builtin")._asdict()))
