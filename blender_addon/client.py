@@ -41,6 +41,7 @@ from .protocol import files, limits
 from .protocol.errors import ProtocolError
 from .tasks import Cancelled, Task
 from .trouble import Trouble, as_is
+from .uploads import Ahead, Uploads
 
 STATUS_EVERY = 1.0
 """Seconds between two questions for a job's state; events come sooner, but may be lost."""
@@ -69,6 +70,7 @@ class Client:
         self._tries, self._next_try = 0, 0.0
         self._requests: deque[Task] = deque()
         self._transfers: deque[Task] = deque()
+        self._uploads = Uploads()
         self._unsent: set[str] = set()
         self._followed: set[str] = set()
         self._done: set[str] = set()
@@ -88,6 +90,10 @@ class Client:
     def submit(self, order: Order) -> None:
         """Send a job, and follow it."""
         self._commands.put(partial(self._add_order, order))
+
+    def send_ahead(self, ahead: Ahead) -> None:
+        """Send what is added to it, whenever there is nothing else to do."""
+        self._commands.put(partial(self._uploads.take, ahead))
 
     def follow(self, job_id: str) -> None:
         """Say how a job stands that the engine has."""
@@ -174,15 +180,17 @@ class Client:
         """Take in a command, or else do one thing for the jobs."""
         self._stand_if_asked()
         connected = self.link.connection is not None
-        tasks = self._requests or self._transfers
+        tasks, ahead = self._requests or self._transfers, self._uploads.waiting
         try:
-            self._commands.get(timeout=0.0 if connected and tasks else 0.05)()
+            self._commands.get(timeout=0.0 if connected and (tasks or ahead) else 0.05)()
             return
         except queue.Empty:
             pass
         if connected:
             if tasks:
                 self._do(tasks)
+            elif ahead:
+                ahead.send_some(self.link.connection, self._stop_if_unwanted)
             self._watch()
         elif self._wanted and time.monotonic() >= self._next_try:
             self._connect()

@@ -183,7 +183,7 @@ class Session:
             self._client, self.engine, self.welcome = None, "off", None
         for job in self.jobs:
             if job.state == "exporting":
-                job.engine = place.name
+                job.move_to(place.name)
             elif job.state == "sending":
                 self._fail(job, Trouble("Another engine was chosen before the first one had all frames.", "Try again."))
             elif job.state == "fetching":

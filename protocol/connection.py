@@ -40,6 +40,7 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint, *, client: str = "client"):
         self._client, self._line = client, Line(endpoint)
+        self._most_offered = 0
 
     def __enter__(self) -> Self:
         return self
@@ -53,9 +54,11 @@ class Connection:
 
     def hello(self, timeout: float = 5.0) -> Welcome:
         """Agree on a version, learn what the engine has, and be told of events from now on."""
-        return self._ask(
+        welcome = self._ask(
             messages.Hello(client=self._client, versions=[PROTOCOL_VERSION]), messages.Welcome, timeout=timeout
         ).message
+        self._most_offered = welcome.limits.get("offered_blobs", 0)
+        return welcome
 
     def ping(self, timeout: float = 5.0) -> float:
         """Seconds until the engine's I/O process answers; whatever its worker does, that should be few milliseconds."""
@@ -122,6 +125,25 @@ class Connection:
         raise ProtocolError(
             "store-full", "The engine does not keep the frames that it is sent.", "Make room on the engine's disk."
         )
+
+    def send_ahead(self, frames: Sequence[Path], still_wanted: Callable[[], None] = lambda: None) -> bool:
+        """Upload those of `frames` that the engine lacks, for a job that is submitted when further ones are there.
+
+        False where the engine is too old for that: `submit` sends everything then. `still_wanted` is called after every
+        chunk, and may raise. Refused as the uploads of `submit` are.
+        """
+        if not self._most_offered:
+            return False
+        paths = {files.digest(path): path for path in frames}
+        names = list(paths)
+        for first in range(0, len(names), self._most_offered):
+            offer = messages.Offer(blobs=names[first : first + self._most_offered])
+            missing = self._ask(offer, messages.Wanted).message.missing
+            if not set(offer.blobs) >= {wanted.blob for wanted in missing}:
+                raise nonsense()
+            for _ in self._transfer(_chunks(missing, paths), messages.Stored):
+                still_wanted()
+        return True
 
     def status(self, job_id: str, preview: bool = False) -> JobStatus:
         """How the job stands, with its notes and blobs; refused with `no-such-job`.
@@ -221,14 +243,7 @@ class Connection:
 
     def _upload(self, missing: Sequence[messages.Missing], paths: dict[str, Path], on_sent: Report | None) -> None:
         done = len(paths) - len(missing)
-        todo: deque[Request] = deque()
-        for wanted in missing:
-            path = paths[wanted.blob]
-            size = files.size(path)
-            todo.extend(
-                Request(messages.Upload(blob=wanted.blob, size=size, offset=offset), partial(files.chunk, path, offset))
-                for offset in range(wanted.offset, size, limits.CHUNK_BYTES)
-            )
+        todo = _chunks(missing, paths)
         if on_sent:
             on_sent(done, len(paths))
         for request, answer in self._transfer(todo, messages.Stored):
@@ -272,6 +287,19 @@ class Connection:
 
     def _transfer(self, todo: deque[Request], answer: type) -> Iterator[tuple[Request, wire.Packet]]:
         return self._line.exchange(todo, answer, timeout=TRANSFER_PATIENCE, repeat_after=TRANSFER_REPEAT_AFTER)
+
+
+def _chunks(missing: Sequence[messages.Missing], paths: dict[str, Path]) -> deque[Request]:
+    """What has to be uploaded of the blobs' files."""
+    todo: deque[Request] = deque()
+    for wanted in missing:
+        path = paths[wanted.blob]
+        size = files.size(path)
+        todo.extend(
+            Request(messages.Upload(blob=wanted.blob, size=size, offset=offset), partial(files.chunk, path, offset))
+            for offset in range(wanted.offset, size, limits.CHUNK_BYTES)
+        )
+    return todo
 
 
 def _too_old(task: Task) -> ProtocolError:

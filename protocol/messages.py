@@ -198,8 +198,19 @@ class Missing(msgspec.Struct, frozen=True):
     offset: Count = 0
 
 
+class Offer(Message):
+    """Which of these blobs does the engine lack? A job is to come that names them, and its frames may be sent while others
+    are still made. Answered with `Wanted`.
+
+    What comes so is kept as frames are that no job needs any more. An engine takes it whose `Welcome` has the limit
+    `offered_blobs`; an older one does not know it, and is told of the blobs by `Submit`.
+    """
+
+    blobs: Annotated[list[BlobName], msgspec.Meta(min_length=1, max_length=limits.MAX_OFFERED_BLOBS)]
+
+
 class Wanted(Message):
-    """Answer to `Submit`: upload these, then submit again."""
+    """Answer to `Submit` and `Offer`: upload these, and submit (again) when all are there."""
 
     missing: list[Missing]
 
@@ -351,7 +362,7 @@ class Rest(Message):
 AnyMessage = (
     Hello | Welcome | Refusal | Ping | Pong | Submit | Wanted | Upload | Stored | Query | Job | QueryAll | Jobs
     | Cancel | Pause | Resume | Retry | Move | Taken | Forget | WhenAlone | Noted | Read | Piece | Shutdown | Stopping
-    | Event | Preview | Rest
+    | Event | Preview | Rest | Offer
 )  # fmt: skip
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode

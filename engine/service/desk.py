@@ -157,6 +157,8 @@ class Desk:
                 if isinstance(outcome, messages.JobStatus):
                     return (messages.Job(status=outcome),)
                 return (messages.Wanted(missing=outcome),)
+            case messages.Offer(blobs=blobs):
+                return (messages.Wanted(missing=jobs.lacking(owner, blobs)),)
             case messages.Upload(blob=blob, size=size, offset=offset) if len(request.packet.buffers) == 1:
                 if not offset:
                     self._retention.admit(owner, size)

@@ -93,6 +93,11 @@ class Jobs:
         self.advance()
         return self.status(work.owner, work.job_id)
 
+    def lacking(self, owner: str, blobs: list[str]) -> list[Missing]:
+        """Those of a coming job's blobs that must be uploaded; a worker gets ready for it meanwhile."""
+        self._crew.warm()
+        return self._store.missing(owner, blobs)
+
     def status(self, owner: str, job_id: str) -> JobStatus:
         """How the job stands; refused with `no-such-job`, also where it is another owner's."""
         run = self._running(owner, job_id)

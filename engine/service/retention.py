@@ -89,6 +89,7 @@ class Retention:
     def sweep(self) -> None:
         """Drop what has been kept long enough, and the checkpoints of jobs that will not go on."""
         now = time.time()
+        self._store.drop_silent(IN_USE_SECONDS)
         self._drop_blobs(self.used, before=now - KEEP_SECONDS, untouched=KEEP_SECONDS)
         self._drop_caches(self.used + self._cache_size() - self._quota)
         self._journal.expire(now - KEEP_JOBS_SECONDS, MAX_JOBS_KEPT)
