@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import subprocess
 import threading
+import time
 
 import bpy
 import pytest
 
-from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until
+from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until, wait_until
 
 
 class Cable:
@@ -19,6 +21,10 @@ class Cable:
     def __init__(self, port: int):
         self._target = port
         self._sockets: list[socket.socket] = []
+        self.passed = 0
+        """Bytes that have gone to the engine."""
+        self.allowance = math.inf
+        """Bytes that may, for a line that is slow."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._serve()
@@ -45,13 +51,15 @@ class Cable:
                 near = listener.accept()[0]
                 far = socket.create_connection(("127.0.0.1", self._target))
                 self._sockets += [near, far]
-                for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=[source, target], daemon=True).start()
+                for source, target, counted in ((near, far, True), (far, near, False)):
+                    threading.Thread(target=self._pass_on, args=[source, target, counted], daemon=True).start()
 
-    @staticmethod
-    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
+            while data := source.recv(16384):
+                while counted and self.passed + len(data) > self.allowance:
+                    time.sleep(0.01)
+                self.passed += len(data) if counted else 0
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
 
@@ -117,6 +125,34 @@ def test_an_edit_there(addon, project, session, remote):
     assert project.strips[job.result].elements[0].filename == "00001.png"
     assert session.client.link.process is None
     assert addon.properties._model_names(project.scene.fatezero, bpy.context, "") == ["builtin", remote.model]
+
+
+def test_a_slow_line_carries_frames_while_others_are_exported(addon, project, session, remote, monkeypatch):
+    """One as slow as the export, on which all would take twice as long if one came after the other."""
+    monkeypatch.setattr(addon.session, "TICK_BUDGET", 0.0)
+    project.scene.render.resolution_x = project.scene.render.resolution_y = 256
+    project.select(project.image_strip(name="noise", count=8, size=(256, 256), channel=3))
+    project.save()
+    assert bpy.ops.fatezero.start_engine() == {"FINISHED"}
+    tick_until(session, lambda: session.engine == "ready")
+    before = remote.allowance = remote.passed
+    job = addon.operators.edit.begin(bpy.context)
+    sizes = []
+    while len(sizes) < 7:
+        session.tick()
+        assert (job.state, job.step) == ("exporting", len(sizes) + 1)
+        sizes.append(job._export.frames[-1].stat().st_size)
+        remote.allowance += sizes[-1]
+        wait_until(lambda: remote.allowance - remote.passed < 16384)
+    frames = job._export.frames
+    session.tick()
+    assert job.state == "sending"
+    total = sum(path.stat().st_size for path in frames)
+    assert min(sizes) > 100_000, "noise, which no file makes small"
+    assert remote.passed - before > 0.8 * total, "only the last frame is to come when the export is over"
+    remote.allowance = math.inf
+    reach(session, "done")
+    assert job.trouble is None and remote.passed - before < 1.3 * total, "and nothing went twice"
 
 
 def test_a_cable_that_is_cut_for_a_while(addon, project, session, remote):
