@@ -177,6 +177,11 @@ class Job:
         """Whether it has neither ended nor come to rest."""
         return not self.final and self.state not in AT_REST
 
+    @property
+    def sent_ahead(self) -> int:
+        """While it is exported: files that the engine has already."""
+        return self._ahead.sent if self._ahead else 0
+
     def export_step(self, client: Client) -> None:
         """Export one more frame, which is sent beside the next one, and hand the job over after the last one."""
         if not self.document.is_open():
@@ -194,7 +199,7 @@ class Job:
         if self._export.digest == self.known_digest:
             self._leave_as_it_is()
             return
-        self.state, self.step = "sending", self._ahead.sent if self._ahead else 0
+        self.state, self.step = "sending", self.sent_ahead
         self._end_ahead()
         masks = self._own_masks.frames if self._own_masks else []
         fps = self.source.fps / self.source.step

@@ -42,8 +42,14 @@ sequenceDiagram
     Note over C,E: CURVE: the client knows the engine's key, the engine the client's
     C->>E: Hello(versions)
     E-->>C: Welcome(version, models, limits)
+    loop while further frames are exported (where limits name offered_blobs)
+        C->>E: Offer(some frames by their SHA-256)
+        E-->>C: Wanted(missing blobs, from which byte on)
+        C->>E: Upload(blob, size, offset) + chunk
+        E-->>C: Stored(blob, received)
+    end
     C->>E: Submit(job_id, settings, frames by their SHA-256)
-    E-->>C: Wanted(missing blobs, from which byte on)
+    E-->>C: Wanted(what is still missing)
     par at most TRANSFER_WINDOW chunks without an answer
         C->>E: Upload(blob, size, offset) + chunk
         E-->>C: Stored(blob, received)

@@ -68,7 +68,9 @@ def test_frames_are_at_the_engine_before_all_are_exported(addon, project, sessio
     job = begin(seed=501)
     wait_until(lambda: sent(addon, job))
     assert (job.state, job.step, job.steps) == ("exporting", 3, FRAMES), "the panel counts what is written"
-    assert not job.at_engine
+    assert addon.panels.queue.progress_text(job, session) == f"Exporting 3/{FRAMES}, 3 sent" and not job.at_engine
+    reach(session, "running", "fetching", "placing", "done")
+    assert "sent" not in addon.panels.queue.progress_text(job, session)
     reach(session, "done")
     assert (job.trouble, len(project.strips)) == (None, 2)
 
