@@ -14,8 +14,10 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from . import mask_files
+from .early import Early
 from .events import (
     Arrived,
     EngineChanged,
@@ -39,6 +41,7 @@ from .orders import Order
 from .places import Local, Place
 from .protocol import files, limits
 from .protocol.errors import ProtocolError
+from .protocol.messages import JobStatus
 from .tasks import Cancelled, Task
 from .trouble import Trouble, as_is
 from .uploads import Ahead, Uploads
@@ -58,7 +61,8 @@ LASTING = 20.0
 class Client:
     """The way to the engine at `place`. Every method returns at once."""
 
-    def __init__(self, place: Place):
+    def __init__(self, place: Place, early: Path):
+        """`early` is a folder for frames of results that are not whole yet; made when it is needed, and removed."""
         self.link = Link(place)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -70,7 +74,7 @@ class Client:
         self._tries, self._next_try = 0, 0.0
         self._requests: deque[Task] = deque()
         self._transfers: deque[Task] = deque()
-        self._uploads = Uploads()
+        self._uploads, self._early = Uploads(), Early(early)
         self._unsent: set[str] = set()
         self._followed: set[str] = set()
         self._done: set[str] = set()
@@ -175,14 +179,15 @@ class Client:
                 traceback.print_exc()
                 self._give_up(Trouble("The add-on failed: {error}.", "Please report this.", error=repr(error)))
         self.link.close()
+        self._early.close()
 
     def _turn(self) -> None:
         """Take in a command, or else do one thing for the jobs."""
         self._stand_if_asked()
         connected = self.link.connection is not None
-        tasks, ahead = self._requests or self._transfers, self._uploads.waiting
+        tasks, ahead, early = self._requests or self._transfers, self._uploads.waiting, self._early.waiting
         try:
-            self._commands.get(timeout=0.0 if connected and (tasks or ahead) else 0.05)()
+            self._commands.get(timeout=0.0 if connected and (tasks or ahead or early) else 0.05)()
             return
         except queue.Empty:
             pass
@@ -191,6 +196,8 @@ class Client:
                 self._do(tasks)
             elif ahead:
                 ahead.send_some(self.link.connection, self._stop_if_unwanted)
+            elif early:
+                self._early.fetch_some(early, self.link.connection, partial(self._stop_if_unwanted, early))
             self._watch()
         elif self._wanted and time.monotonic() >= self._next_try:
             self._connect()
@@ -277,7 +284,9 @@ class Client:
     def _fetch(self, job_id: str, landing: Landing, masks: About) -> None:
         self._stop_if_unwanted(job_id)
         try:
-            fetched = self.link.connection.fetch(job_id, landing.open(), partial(self._report, Fetching, job_id))
+            fetched = self.link.connection.fetch(
+                job_id, landing.open(), partial(self._report, Fetching, job_id), ahead=self._early.folder_of(job_id)
+            )
             mask_set = mask_files.keep(fetched, landing.open(), masks)
             folder = landing.show()
         except Trouble as trouble:
@@ -289,6 +298,7 @@ class Client:
             self.events.put(NotFetched(job_id, as_is(error.sentence, error.remedy)))
             return
         self._followed.discard(job_id)
+        self._early.drop(job_id)
         self.events.put(Arrived(job_id, folder, len(fetched.frames), self.link.welcome.engine, mask_set))
 
     def _forget(self, job_id: str) -> None:
@@ -316,7 +326,7 @@ class Client:
             elif (
                 status.job_id in self._followed - self._done
             ):  # one that came while `_ask` heard that it is done is old
-                self.events.put(JobChanged(status))
+                self._hear(status)
         for seen, pictures in self.link.connection.previews():
             if seen.job_id in self._followed:
                 preview = Preview(list(pictures), seen.frames, seen.step, seen.steps)
@@ -343,7 +353,13 @@ class Client:
         else:
             if status.state == "done":
                 self._done.add(job_id)
-            self.events.put(JobChanged(status))
+            self._hear(status)
+
+    def _hear(self, status: JobStatus) -> None:
+        """How a job stands that has not gone wrong."""
+        if not isinstance(self.link.place, Local):  # on this machine it would save nothing but to write frames twice
+            self._early.heard(status)
+        self.events.put(JobChanged(status))
 
     def _report(self, kind: type, job_id: str, done: int, total: int) -> None:
         self._stop_if_unwanted(job_id)
@@ -364,6 +380,7 @@ class Client:
     def _lose(self, job_id: str, trouble: Trouble | None) -> None:
         self._followed.discard(job_id)
         self._unsent.discard(job_id)
+        self._early.drop(job_id)
         self.events.put(JobLost(job_id, trouble))
 
     def _lost(self, error: ProtocolError) -> None:

@@ -59,7 +59,7 @@ class Session:
     def client(self) -> Client:
         """The thread that talks to the engine, made when it is first needed."""
         if self._client is None:
-            self._client = Client(chosen.place())
+            self._client = Client(chosen.place(), folders.early_folder())
         return self._client
 
     @property

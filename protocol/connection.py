@@ -152,6 +152,19 @@ class Connection:
         """
         return self._ask(messages.Query(job_id=job_id, preview=preview), messages.Job).message.status
 
+    def written(self, job_id: str, first: int) -> list[str]:
+        """Names of a running job's frames that are made, from number `first` on, from 0: a few, so ask again."""
+        status = self._ask(messages.Query(job_id=job_id, frames_from=first), messages.Job).message.status
+        return status.frames if status.state == "running" else []
+
+    def fetch_ahead(self, blobs: Sequence[str], folder: Path, still_wanted: Callable[[], None] = lambda: None) -> None:
+        """Fetch blobs into files of their names in `folder`, for `fetch` to find there when the job is done.
+
+        `still_wanted` is called after every piece, and may raise. Refused as `fetch` is.
+        """
+        for _ in self._download({blob: [folder / blob] for blob in blobs}, still_wanted):
+            pass
+
     def jobs(self) -> list[JobStatus]:
         """The engine's newest jobs, oldest first, without their notes and blobs."""
         return self._ask(messages.QueryAll(), messages.Jobs).message.statuses
@@ -204,11 +217,14 @@ class Connection:
             (packet.message, packet.buffers) for packet in packets if len(packet.buffers) == len(packet.message.frames)
         ]
 
-    def fetch(self, job_id: str, folder: Path, on_received: Report | None = None) -> Fetched:
+    def fetch(
+        self, job_id: str, folder: Path, on_received: Report | None = None, *, ahead: Path | None = None
+    ) -> Fetched:
         """Write a finished job's result below `folder`: `frames/00001.png`…, `masks/<word>/00001.png`… and
         `packs/00001.pack`….
 
-        A file is there whole and verified or not at all; files that are there already are not fetched again. Refused:
+        A file is there whole and verified or not at all; files that are there already are not fetched again, nor those
+        that `fetch_ahead` has brought into the folder `ahead` and that have the right bytes. Refused:
         `no-such-job`, `not-done`, `no-such-blob`, `cannot-write` and `disk-full` (here).
         """
         status = self.status(job_id)
@@ -219,10 +235,16 @@ class Connection:
         fetched = files.plan(status, folder)
         wanted = list(fetched.pairs(status))
         lacking: dict[str, list[Path]] = {}
+        there = 0
         for blob, path in wanted:
-            if not files.has(path, blob):
+            if files.has(path, blob):
+                there += 1
+            elif ahead and files.take(ahead / blob, blob, path):
+                there += 1
+                if on_received:
+                    on_received(there, len(wanted))
+            else:
                 lacking.setdefault(blob, []).append(path)
-        there = len(wanted) - sum(map(len, lacking.values()))
         for paths in self._download(lacking):
             if on_received:
                 on_received(there, len(wanted))
@@ -253,7 +275,9 @@ class Connection:
                 if on_sent:
                     on_sent(done, len(paths))
 
-    def _download(self, lacking: dict[str, list[Path]]) -> Iterator[list[Path]]:
+    def _download(
+        self, lacking: dict[str, list[Path]], still_wanted: Callable[[], None] = lambda: None
+    ) -> Iterator[list[Path]]:
         """Fetch blobs, each into the files that want it, and yield these as they are complete.
 
         A blob that was cut off before goes on where it was.
@@ -272,6 +296,7 @@ class Connection:
                     rest = range(request.message.offset + limits.CHUNK_BYTES, piece.size, limits.CHUNK_BYTES)
                     todo.extendleft(Request(messages.Read(blob=blob, offset=at)) for at in reversed(rest))
                 downloads[blob].add(request.message.offset, answer.buffers[0])
+                still_wanted()
                 if downloads[blob].received >= piece.size:
                     downloads.pop(blob).finish(lacking[blob])
                     yield lacking[blob]

@@ -81,7 +81,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     notes: list[str] = []
     """Sentences for the user about the result, such as which words of a prompt were cut."""
     frames: list[BlobName] = []
-    """The edited frames in order, once the job is done."""
+    """The edited frames in order, once the job is done; while it runs, those that `Query` has asked for."""
+    written: int = 0
+    """While it runs in one part: the edited frames, from the first on, that are made and will not change."""
     masks: dict[str, list[BlobName]] = {}
     """For each mask word, one mask per frame, once the job is done."""
     words: list[WordSeen] = []
@@ -236,6 +238,8 @@ class Query(Message):
     job_id: JobId
     preview: bool = False
     """Also send this connection the job's next `Preview`, if there will be one."""
+    frames_from: Count | None = None
+    """While the job runs, also name its written frames from this one on, from 0: at most `TRANSFER_WINDOW` of them."""
 
 
 class Job(Message):

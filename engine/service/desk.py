@@ -166,8 +166,10 @@ class Desk:
                 if received == size:
                     self._retention.count(owner, [blob])
                 return (messages.Stored(blob=blob, received=received),)
-            case messages.Query(job_id=job_id, preview=preview):
+            case messages.Query(job_id=job_id, preview=preview, frames_from=first):
                 status = jobs.status(owner, job_id)
+                if first is not None and status.state == "running":
+                    status = msgspec.structs.replace(status, frames=jobs.written(owner, job_id, first))
                 if preview and status.state == "running":
                     self._previews.want(request.client, owner, job_id)
                 return (messages.Job(status=status),)

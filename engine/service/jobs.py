@@ -112,6 +112,11 @@ class Jobs:
             status = msgspec.structs.replace(run.status if run else status, ahead=ahead, waits=waits)
         return status
 
+    def written(self, owner: str, job_id: str, first: int) -> list[str]:
+        """Names of some of a running job's frames that are made, from number `first` on."""
+        run = self._running(owner, job_id)
+        return run.written[first : first + limits.TRANSFER_WINDOW] if run and run.active else []
+
     def newest(self, owner: str) -> list[JobStatus]:
         """The owner's newest jobs, oldest first, in brief."""
         return [self.status(owner, job_id).brief() for job_id in self._journal.newest(owner, limits.MAX_JOBS_LISTED)]
@@ -220,6 +225,8 @@ class Jobs:
                 self._show(run.work.owner, preview)
             case pipes.Reported() as report:
                 self._report(run, task, report)
+            case pipes.Written(frames=names):
+                run.wrote(names)
             case pipes.Finished() as result:
                 self._finished(run, task, result)
             case pipes.Failed(code="needs-whole-clip"):

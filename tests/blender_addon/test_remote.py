@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -13,6 +16,9 @@ import bpy
 import pytest
 
 from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until, wait_until
+
+LONG = 12
+"""Frames: more than the engine makes together."""
 
 
 class Cable:
@@ -153,6 +159,56 @@ def test_a_slow_line_carries_frames_while_others_are_exported(addon, project, se
     remote.allowance = math.inf
     reach(session, "done")
     assert job.trouble is None and remote.passed - before < 1.3 * total, "and nothing went twice"
+
+
+@pytest.fixture
+def half_made(addon, project, session, remote, serve):
+    """An edit of which some frames are made, and fetched, and others are not: its worker stands still until the `with` ends."""
+
+    @contextlib.contextmanager
+    def half_made():
+        project.select(project.image_strip(name="long", count=LONG, channel=3))
+        project.save()
+        job, early = addon.operators.edit.begin(bpy.context), session.client._early
+        tick_until(session, lambda: early._jobs.get(job.id) or job.final)
+        log = map(json.loads, (serve.home / "logs" / "engine.log").read_text().splitlines())
+        worker = [line["worker"] for line in log if line["event"] == "worker started"][-1]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            tick_until(session, lambda: early._jobs[job.id].fetched and not early.waiting)
+            assert job.state == "running" and 0 < early._jobs[job.id].fetched < LONG
+            yield job, early.folder_of(job.id)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+
+    return half_made
+
+
+def test_frames_come_while_later_ones_are_made(addon, project, session, half_made):
+    told = []
+    with half_made() as (job, ahead):
+        here = len(list(ahead.iterdir()))
+        assert here and project.result_files() == [], "what is not whole is not shown"
+        handle = job.handle
+
+        def look(event, client):
+            if isinstance(event, addon.events.Fetching):
+                told.append((event.done, event.total))
+            handle(event, client)
+
+        job.handle = look
+    reach(session, "done")
+    assert told[0][0] == 1 and told[here - 1][0] == here, "the first ones were here"
+    assert (job.trouble, len(project.strips[job.result].elements)) == (None, LONG)
+    assert not ahead.exists()
+
+
+def test_frames_that_came_of_one_that_is_cancelled_go(addon, project, session, half_made):
+    with half_made() as (job, ahead):
+        session.cancel(job)
+        tick_until(session, lambda: not ahead.exists())
+    tick_until(session, lambda: session.job.state == "cancelled" and not session.job.record())
+    assert project.result_files() == [] and not ahead.parent.exists()
 
 
 def test_a_cable_that_is_cut_for_a_while(addon, project, session, remote):
