@@ -65,6 +65,10 @@ sequenceDiagram
     C->>E: Query(job_id, preview)
     E-->>C: Job(status)
     E-)C: Preview(frames) + small pictures: a hint, once for each Query that asks for it
+    opt Event or Job says that frames are written
+        C->>E: Query(job_id, frames_from)
+        E-->>C: Job(running, names of some of them), to be read as below
+    end
     Note over C,E: the line is cut, or Blender is closed: the job goes on
     C->>E: Hello(versions)
     E-->>C: Welcome

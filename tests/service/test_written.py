@@ -65,7 +65,7 @@ def test_a_worker_that_dies_begins_to_count_anew(start_engine, settings, clip, t
             wait_until(lambda: len(engine.workers()) == 2, "another worker")
             assert connection.status("dies").written == 0
             assert connection.written("dies", 0) == []
-        done = finished(connection, "dies")
+        done = wait_until(lambda: (status := connection.status("dies")).final and status, "its end", 3 * PATIENCE)
         assert done.state == "done" and done.frames[: len(names)] == names, "in the same bits"
 
 
