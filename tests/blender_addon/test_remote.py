@@ -18,7 +18,7 @@ import pytest
 from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until, wait_until
 
 LONG = 12
-"""Frames: more than the engine makes together."""
+"""Frames: more than the engine makes together; large ones, so that it takes a while to write them."""
 
 
 class Cable:
@@ -167,7 +167,8 @@ def half_made(addon, project, session, remote, serve):
 
     @contextlib.contextmanager
     def half_made():
-        project.select(project.image_strip(name="long", count=LONG, channel=3))
+        project.scene.render.resolution_x = project.scene.render.resolution_y = 512
+        project.select(project.image_strip(name="long", count=LONG, channel=3, size=(512, 512)))
         project.save()
         job, early = addon.operators.edit.begin(bpy.context), session.client._early
         tick_until(session, lambda: early._jobs.get(job.id) or job.final)

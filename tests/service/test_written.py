@@ -16,7 +16,7 @@ from tests.service.harness import PATIENCE, Engine, finished, wait_until
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 
 FRAMES = 12
-"""More than go through the autoencoder together."""
+"""More than go through the autoencoder together; large ones, so that it takes a while to write them."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def halted(engine: Engine, connection, job_id: str):
 
 
 def test_frames_that_are_made_are_named_and_fetched_at_once(connection, shared_engine, settings, clip, tmp_path):
-    frames, ahead, reports = clip(FRAMES, seed=7101), tmp_path / "ahead", []
+    frames, ahead, reports = clip(FRAMES, 512, 512, seed=7101), tmp_path / "ahead", []
     connection.submit("streams", settings(steps=1), frames)
     with halted(shared_engine, connection, "streams") as status:
         names = connection.written("streams", 0)
@@ -58,7 +58,7 @@ def test_frames_that_are_made_are_named_and_fetched_at_once(connection, shared_e
 def test_a_worker_that_dies_begins_to_count_anew(start_engine, settings, clip, tmp_path):
     engine = start_engine()
     with engine.connect() as connection:
-        connection.submit("dies", settings(steps=1), clip(FRAMES, seed=7102))
+        connection.submit("dies", settings(steps=1), clip(FRAMES, 512, 512, seed=7102))
         with halted(engine, connection, "dies"):
             names = connection.written("dies", 0)
             os.kill(engine.workers()[-1], signal.SIGKILL)
