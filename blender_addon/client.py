@@ -15,8 +15,10 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from . import mask_files
+from .early import Early
 from .events import (
     Arrived,
     EngineChanged,
@@ -40,8 +42,10 @@ from .orders import Order
 from .places import Local, Place
 from .protocol import files, limits
 from .protocol.errors import ProtocolError
+from .protocol.messages import JobStatus
 from .tasks import Cancelled, Task
 from .trouble import Trouble, as_is
+from .uploads import Ahead, Uploads
 
 STATUS_EVERY = 1.0
 """Seconds between two questions for a job's state; events come sooner, but may be lost."""
@@ -58,7 +62,8 @@ LASTING = 20.0
 class Client:
     """The way to the engine at `place`. Every method returns at once."""
 
-    def __init__(self, place: Place):
+    def __init__(self, place: Place, early: Path):
+        """`early` is a folder for frames of results that are not whole yet; made when it is needed, and removed."""
         self.link = Link(place)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -71,6 +76,7 @@ class Client:
         self._tries, self._next_try = 0, 0.0
         self._requests: deque[Task] = deque()
         self._transfers: deque[Task] = deque()
+        self._uploads, self._early = Uploads(), Early(early)
         self._unsent: set[str] = set()
         self._followed: set[str] = set()
         self._done: set[str] = set()
@@ -90,6 +96,10 @@ class Client:
     def submit(self, order: Order) -> None:
         """Send a job, and follow it."""
         self._commands.put(partial(self._add_order, order))
+
+    def send_ahead(self, ahead: Ahead) -> None:
+        """Send what is added to it, whenever there is nothing else to do."""
+        self._commands.put(partial(self._uploads.take, ahead))
 
     def follow(self, job_id: str) -> None:
         """Say how a job stands that the engine has."""
@@ -171,20 +181,25 @@ class Client:
                 traceback.print_exc()
                 self._give_up(Trouble("The add-on failed: {error}.", "Please report this.", error=repr(error)))
         self.link.close()
+        self._early.close()
 
     def _turn(self) -> None:
         """Take in a command, or else do one thing for the jobs."""
         self._stand_if_asked()
         connected = self.link.connection is not None
-        tasks = self._requests or self._transfers
+        tasks, ahead, early = self._requests or self._transfers, self._uploads.waiting, self._early.waiting
         try:
-            self._next_command(0.0 if connected and tasks else 0.05)()
+            self._next_command(0.0 if connected and (tasks or ahead or early) else 0.05)()
             return
         except queue.Empty:
             pass
         if connected:
             if tasks:
                 self._do(tasks)
+            elif ahead:
+                ahead.send_some(self.link.connection, self._stop_if_unwanted)
+            elif early:
+                self._early.fetch_some(early, self.link.connection, partial(self._stop_if_unwanted, early))
             self._watch()
         elif self._wanted and time.monotonic() >= self._next_try:
             self._connect()
@@ -288,7 +303,8 @@ class Client:
         self._stop_if_unwanted(job_id)
         try:
             with self.link.for_transfer(partial(self._beside, job_id)) as connection:
-                fetched = connection.fetch(job_id, landing.open(), partial(self._report, Fetching, job_id))
+                told, ahead = partial(self._report, Fetching, job_id), self._early.folder_of(job_id)
+                fetched = connection.fetch(job_id, landing.open(), told, ahead=ahead)
             mask_set = mask_files.keep(fetched, landing.open(), masks)
             folder = landing.show()
         except Trouble as trouble:
@@ -300,6 +316,7 @@ class Client:
             self.events.put(NotFetched(job_id, as_is(error.sentence, error.remedy)))
             return
         self._followed.discard(job_id)
+        self._early.drop(job_id)
         self.events.put(Arrived(job_id, folder, len(fetched.frames), self.link.welcome.engine, mask_set))
 
     def _forget(self, job_id: str) -> None:
@@ -327,7 +344,7 @@ class Client:
             elif (
                 status.job_id in self._followed - self._done
             ):  # one that came while `_ask` heard that it is done is old
-                self.events.put(JobChanged(status))
+                self._hear(status)
         for seen, pictures in self.link.connection.previews():
             if seen.job_id in self._followed:
                 preview = Preview(list(pictures), seen.frames, seen.step, seen.steps)
@@ -354,7 +371,13 @@ class Client:
         else:
             if status.state == "done":
                 self._done.add(job_id)
-            self.events.put(JobChanged(status))
+            self._hear(status)
+
+    def _hear(self, status: JobStatus) -> None:
+        """How a job stands that has not gone wrong."""
+        if not isinstance(self.link.place, Local):  # on this machine it would save nothing but to write frames twice
+            self._early.heard(status)
+        self.events.put(JobChanged(status))
 
     def _report(self, kind: type, job_id: str, done: int, total: int) -> None:
         self._stop_if_unwanted(job_id)
@@ -375,6 +398,7 @@ class Client:
     def _lose(self, job_id: str, trouble: Trouble | None) -> None:
         self._followed.discard(job_id)
         self._unsent.discard(job_id)
+        self._early.drop(job_id)
         self.events.put(JobLost(job_id, trouble))
 
     def _lost(self, error: ProtocolError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 import bpy
@@ -61,8 +62,13 @@ def export_folder(job_id: str) -> Path:
     return exports_folder() / f"{os.getpid()}-{job_id}"
 
 
+def early_folder() -> Path:
+    """Where frames wait of results that are not whole yet; not made yet, and another one each time."""
+    return exports_folder() / f"{os.getpid()}-early-{uuid.uuid4().hex}"
+
+
 def remove_leftovers() -> None:
-    """Remove what Blenders left in the exports' folder that were killed while they exported."""
+    """Remove what Blenders left in the exports' folder that were killed while they exported or fetched."""
     for folder in exports_folder().iterdir():
         pid = folder.name.partition("-")[0]
         if pid.isdecimal() and not process_runs(int(pid)):

@@ -24,6 +24,7 @@ from .protocol.settings import EditSettings
 from .protocol.tuning import Tuning
 from .records import Record
 from .trouble import Trouble, unexpected
+from .uploads import Ahead
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Job:
         self._landing: Landing | None = None
         self._export: Export | None = None
         self._own_masks: OwnMasks | None = None
+        self._ahead: Ahead | None = None
 
     @classmethod
     def begin(
@@ -175,14 +177,21 @@ class Job:
         """Whether it has neither ended nor come to rest."""
         return not self.final and self.state not in AT_REST
 
+    @property
+    def sent_ahead(self) -> int:
+        """While it is exported: files that the engine has already."""
+        return self._ahead.sent if self._ahead else 0
+
     def export_step(self, client: Client) -> None:
-        """Export one more frame, and hand the job over after the last one."""
+        """Export one more frame, which is sent beside the next one, and hand the job over after the last one."""
         if not self.document.is_open():
             raise Trouble(
                 "Another file was opened before all of '{name}' was exported.", "Open {file} and edit the strip again.",
                 name=self.source.name, file=self.document.path.name,
             )  # fmt: skip
-        next(part for part in self._exports if not part.complete).render_next()
+        part = next(part for part in self._exports if not part.complete)
+        part.render_next()
+        self._send_ahead(part.frames[-1], client)
         self.step = sum(len(part.frames) for part in self._exports)
         if not all(part.complete for part in self._exports):
             return
@@ -190,7 +199,8 @@ class Job:
         if self._export.digest == self.known_digest:
             self._leave_as_it_is()
             return
-        self.state, self.step = "sending", 0
+        self.state, self.step = "sending", self.sent_ahead
+        self._end_ahead()
         masks = self._own_masks.frames if self._own_masks else []
         fps = self.source.fps / self.source.step
         client.submit(
@@ -352,7 +362,26 @@ class Job:
         """Take note of where the document is saved now."""
         self.document = documents.followed(self.document)
 
+    def move_to(self, engine: str) -> None:
+        """Another engine was chosen while it is exported: that one gets all its frames."""
+        self.engine = engine
+        self._end_ahead()
+
+    def _send_ahead(self, path: Path, client: Client) -> None:
+        if self.known_digest:
+            return  # only when all frames are there it is known whether any is worth sending
+        if self._ahead is None:
+            self._ahead = Ahead()
+            client.send_ahead(self._ahead)
+        self._ahead.add(path)
+
+    def _end_ahead(self) -> None:
+        if self._ahead:
+            self._ahead.end()
+        self._ahead = None
+
     def _end_export(self) -> None:
+        self._end_ahead()
         for part in self._exports:
             part.discard()
         self._export = self._own_masks = None

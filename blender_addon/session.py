@@ -59,7 +59,7 @@ class Session:
     def client(self) -> Client:
         """The thread that talks to the engine, made when it is first needed."""
         if self._client is None:
-            self._client = Client(chosen.place())
+            self._client = Client(chosen.place(), folders.early_folder())
         return self._client
 
     @property
@@ -183,7 +183,7 @@ class Session:
             self._client, self.engine, self.welcome = None, "off", None
         for job in self.jobs:
             if job.state == "exporting":
-                job.engine = place.name
+                job.move_to(place.name)
             elif job.state == "sending":
                 self._fail(job, Trouble("Another engine was chosen before the first one had all frames.", "Try again."))
             elif job.state == "fetching":

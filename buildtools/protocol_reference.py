@@ -42,8 +42,14 @@ sequenceDiagram
     Note over C,E: CURVE: the client knows the engine's key, the engine the client's
     C->>E: Hello(versions)
     E-->>C: Welcome(version, models, limits)
+    loop while further frames are exported (where limits name offered_blobs)
+        C->>E: Offer(some frames by their SHA-256)
+        E-->>C: Wanted(missing blobs, from which byte on)
+        C->>E: Upload(blob, size, offset) + chunk
+        E-->>C: Stored(blob, received)
+    end
     C->>E: Submit(job_id, settings, frames by their SHA-256)
-    E-->>C: Wanted(missing blobs, from which byte on)
+    E-->>C: Wanted(what is still missing)
     par at most TRANSFER_WINDOW chunks without an answer
         C->>E: Upload(blob, size, offset) + chunk
         E-->>C: Stored(blob, received)
@@ -59,6 +65,10 @@ sequenceDiagram
     C->>E: Query(job_id, preview)
     E-->>C: Job(status)
     E-)C: Preview(frames) + small pictures: a hint, once for each Query that asks for it
+    opt Event or Job says that frames are written
+        C->>E: Query(job_id, frames_from)
+        E-->>C: Job(running, names of some of them), to be read as below
+    end
     Note over C,E: the line is cut, or Blender is closed: the job goes on
     C->>E: Hello(versions)
     E-->>C: Welcome

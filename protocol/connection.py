@@ -43,6 +43,7 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint, *, client: str = "client", meanwhile: Callable[[], None] = lambda: None):
         self._client, self._line = client, Line(endpoint, meanwhile)
+        self._most_offered = 0
 
     def __enter__(self) -> Self:
         return self
@@ -56,9 +57,11 @@ class Connection:
 
     def hello(self, timeout: float = 5.0) -> Welcome:
         """Agree on a version, learn what the engine has, and be told of events from now on."""
-        return self._ask(
+        welcome = self._ask(
             messages.Hello(client=self._client, versions=[PROTOCOL_VERSION]), messages.Welcome, timeout=timeout
         ).message
+        self._most_offered = welcome.limits.get("offered_blobs", 0)
+        return welcome
 
     def ping(self, timeout: float = 5.0) -> float:
         """Seconds until the engine's I/O process answers; whatever its worker does, that should be few milliseconds."""
@@ -126,12 +129,44 @@ class Connection:
             "store-full", "The engine does not keep the frames that it is sent.", "Make room on the engine's disk."
         )
 
+    def send_ahead(self, frames: Sequence[Path], still_wanted: Callable[[], None] = lambda: None) -> bool:
+        """Upload those of `frames` that the engine lacks, for a job that is submitted when further ones are there.
+
+        False where the engine is too old for that: `submit` sends everything then. `still_wanted` is called after every
+        chunk, and may raise. Refused as the uploads of `submit` are.
+        """
+        if not self._most_offered:
+            return False
+        paths = {files.digest(path): path for path in frames}
+        names = list(paths)
+        for first in range(0, len(names), self._most_offered):
+            offer = messages.Offer(blobs=names[first : first + self._most_offered])
+            missing = self._ask(offer, messages.Wanted).message.missing
+            if not set(offer.blobs) >= {wanted.blob for wanted in missing}:
+                raise nonsense()
+            for _ in self._transfer(_chunks(missing, paths), messages.Stored):
+                still_wanted()
+        return True
+
     def status(self, job_id: str, preview: bool = False) -> JobStatus:
         """How the job stands, with its notes and blobs; refused with `no-such-job`.
 
         `preview`: also have the engine push the job's next preview, which `previews` gives then.
         """
         return self._ask(messages.Query(job_id=job_id, preview=preview), messages.Job).message.status
+
+    def written(self, job_id: str, first: int) -> list[str]:
+        """Names of a running job's frames that are made, from number `first` on, from 0: a few, so ask again."""
+        status = self._ask(messages.Query(job_id=job_id, frames_from=first), messages.Job).message.status
+        return status.frames if status.state == "running" else []
+
+    def fetch_ahead(self, blobs: Sequence[str], folder: Path, still_wanted: Callable[[], None] = lambda: None) -> None:
+        """Fetch blobs into files of their names in `folder`, for `fetch` to find there when the job is done.
+
+        `still_wanted` is called after every piece, and may raise. Refused as `fetch` is.
+        """
+        for _ in self._download({blob: [folder / blob] for blob in blobs}, still_wanted):
+            pass
 
     def jobs(self) -> list[JobStatus]:
         """The engine's newest jobs, oldest first, without their notes and blobs."""
@@ -185,11 +220,14 @@ class Connection:
             (packet.message, packet.buffers) for packet in packets if len(packet.buffers) == len(packet.message.frames)
         ]
 
-    def fetch(self, job_id: str, folder: Path, on_received: Report | None = None) -> Fetched:
+    def fetch(
+        self, job_id: str, folder: Path, on_received: Report | None = None, *, ahead: Path | None = None
+    ) -> Fetched:
         """Write a finished job's result below `folder`: `frames/00001.png`…, `masks/<word>/00001.png`… and
         `packs/00001.pack`….
 
-        A file is there whole and verified or not at all; files that are there already are not fetched again. Refused:
+        A file is there whole and verified or not at all; files that are there already are not fetched again, nor those
+        that `fetch_ahead` has brought into the folder `ahead` and that have the right bytes. Refused:
         `no-such-job`, `not-done`, `no-such-blob`, `cannot-write` and `disk-full` (here).
         """
         status = self.status(job_id)
@@ -200,10 +238,16 @@ class Connection:
         fetched = files.plan(status, folder)
         wanted = list(fetched.pairs(status))
         lacking: dict[str, list[Path]] = {}
+        there = 0
         for blob, path in wanted:
-            if not files.has(path, blob):
+            if files.has(path, blob):
+                there += 1
+            elif ahead and files.take(ahead / blob, blob, path):
+                there += 1
+                if on_received:
+                    on_received(there, len(wanted))
+            else:
                 lacking.setdefault(blob, []).append(path)
-        there = len(wanted) - sum(map(len, lacking.values()))
         for paths in self._download(lacking):
             if on_received:
                 on_received(there, len(wanted))
@@ -224,14 +268,7 @@ class Connection:
 
     def _upload(self, missing: Sequence[messages.Missing], paths: dict[str, Path], on_sent: Report | None) -> None:
         done = len(paths) - len(missing)
-        todo: deque[Request] = deque()
-        for wanted in missing:
-            path = paths[wanted.blob]
-            size = files.size(path)
-            todo.extend(
-                Request(messages.Upload(blob=wanted.blob, size=size, offset=offset), partial(files.chunk, path, offset))
-                for offset in range(wanted.offset, size, limits.CHUNK_BYTES)
-            )
+        todo = _chunks(missing, paths)
         if on_sent:
             on_sent(done, len(paths))
         for request, answer in self._transfer(todo, messages.Stored):
@@ -241,7 +278,9 @@ class Connection:
                 if on_sent:
                     on_sent(done, len(paths))
 
-    def _download(self, lacking: dict[str, list[Path]]) -> Iterator[list[Path]]:
+    def _download(
+        self, lacking: dict[str, list[Path]], still_wanted: Callable[[], None] = lambda: None
+    ) -> Iterator[list[Path]]:
         """Fetch blobs, each into the files that want it, and yield these as they are complete.
 
         A blob that was cut off before goes on where it was.
@@ -260,6 +299,7 @@ class Connection:
                     rest = range(request.message.offset + limits.CHUNK_BYTES, piece.size, limits.CHUNK_BYTES)
                     todo.extendleft(Request(messages.Read(blob=blob, offset=at)) for at in reversed(rest))
                 downloads[blob].add(request.message.offset, answer.buffers[0])
+                still_wanted()
                 if downloads[blob].received >= piece.size:
                     downloads.pop(blob).finish(lacking[blob])
                     yield lacking[blob]
@@ -275,6 +315,19 @@ class Connection:
 
     def _transfer(self, todo: deque[Request], answer: type) -> Iterator[tuple[Request, wire.Packet]]:
         return self._line.exchange(todo, answer, timeout=TRANSFER_PATIENCE, repeat_after=TRANSFER_REPEAT_AFTER)
+
+
+def _chunks(missing: Sequence[messages.Missing], paths: dict[str, Path]) -> deque[Request]:
+    """What has to be uploaded of the blobs' files."""
+    todo: deque[Request] = deque()
+    for wanted in missing:
+        path = paths[wanted.blob]
+        size = files.size(path)
+        todo.extend(
+            Request(messages.Upload(blob=wanted.blob, size=size, offset=offset), partial(files.chunk, path, offset))
+            for offset in range(wanted.offset, size, limits.CHUNK_BYTES)
+        )
+    return todo
 
 
 def _too_old(task: Task) -> ProtocolError:

@@ -96,6 +96,17 @@ def has(path: Path, blob: str) -> bool:
         return False
 
 
+def take(source: Path, blob: str, path: Path) -> bool:
+    """Copy the file `source` to `path`, if it is there with exactly the bytes that `blob` names."""
+    if not has(source, blob):
+        return False
+    try:
+        _copy(source, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return True
+
+
 def received(path: Path, blob: str) -> int:
     """Bytes that an earlier `Download` has left for `path`."""
     try:

@@ -25,6 +25,8 @@ MAX_BLOB_BYTES = 128 * MIB
 """Of one frame's PNG file."""
 MAX_FRAMES = 2000
 """Of one job."""
+MAX_OFFERED_BLOBS = 256
+"""Of one offer."""
 MAX_FRAME_SIDE = 8192
 """Pixels along a frame's width or height."""
 MAX_MASK_WORDS = 16
@@ -80,4 +82,5 @@ def as_dict() -> dict[str, int]:
         "settings_bytes": MAX_SETTINGS_BYTES,
         "queued_jobs": MAX_CLIENT_JOBS,
         "chunk_bytes": CHUNK_BYTES,
+        "offered_blobs": MAX_OFFERED_BLOBS,
     }

@@ -81,7 +81,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     notes: list[str] = []
     """Sentences for the user about the result, such as which words of a prompt were cut."""
     frames: list[BlobName] = []
-    """The edited frames in order, once the job is done."""
+    """The edited frames in order, once the job is done; while it runs, those that `Query` has asked for."""
+    written: int = 0
+    """While it runs in one part: the edited frames, from the first on, that are made and will not change."""
     masks: dict[str, list[BlobName]] = {}
     """For each mask word, one mask per frame, once the job is done."""
     words: list[WordSeen] = []
@@ -198,8 +200,19 @@ class Missing(msgspec.Struct, frozen=True):
     offset: Count = 0
 
 
+class Offer(Message):
+    """Which of these blobs does the engine lack? A job is to come that names them, and its frames may be sent while others
+    are still made. Answered with `Wanted`.
+
+    What comes so is kept as frames are that no job needs any more. An engine takes it whose `Welcome` has the limit
+    `offered_blobs`; an older one does not know it, and is told of the blobs by `Submit`.
+    """
+
+    blobs: Annotated[list[BlobName], msgspec.Meta(min_length=1, max_length=limits.MAX_OFFERED_BLOBS)]
+
+
 class Wanted(Message):
-    """Answer to `Submit`: upload these, then submit again."""
+    """Answer to `Submit` and `Offer`: upload these, and submit (again) when all are there."""
 
     missing: list[Missing]
 
@@ -225,6 +238,8 @@ class Query(Message):
     job_id: JobId
     preview: bool = False
     """Also send this connection the job's next `Preview`, if there will be one."""
+    frames_from: Count | None = None
+    """While the job runs, also name its written frames from this one on, from 0: at most `TRANSFER_WINDOW` of them."""
 
 
 class Job(Message):
@@ -351,7 +366,7 @@ class Rest(Message):
 AnyMessage = (
     Hello | Welcome | Refusal | Ping | Pong | Submit | Wanted | Upload | Stored | Query | Job | QueryAll | Jobs
     | Cancel | Pause | Resume | Retry | Move | Taken | Forget | WhenAlone | Noted | Read | Piece | Shutdown | Stopping
-    | Event | Preview | Rest
+    | Event | Preview | Rest | Offer
 )  # fmt: skip
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode

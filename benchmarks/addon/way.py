@@ -60,11 +60,14 @@ def _way(addon: SimpleNamespace) -> dict:
     session, bpy = addon.jobs.session, addon.bpy
     clicked, worked = time.perf_counter(), time.process_time()
     addon.operators.edit.begin(bpy.context)
-    job, spans, state, began, cpu = session.job, [], "exporting", 0.0, 0.0
+    job, spans, state, began, cpu, ahead = session.job, [], "exporting", 0.0, 0.0, 0
     while True:
         session.tick()
+        ahead = max(ahead, job.sent_ahead)
         now, taken = time.perf_counter() - clicked, time.process_time() - worked
         if job.state != state:
+            if state == "exporting":
+                ahead = max(ahead, job.step)  # which begins where the sending ahead has come to
             spans.append(Span(PARTS[state], round(began, 3), round(now - began, 3), round(taken - cpu, 3)))
             state, began, cpu = job.state, now, taken
             if job.final:
@@ -72,7 +75,7 @@ def _way(addon: SimpleNamespace) -> dict:
         time.sleep(0.0 if job.state == "exporting" else 0.005)
     assert job.state == "done" and job.trouble is None, job.trouble
     compute = {stage: round(seconds, 3) for stage, seconds in job.timings.items()}
-    return {"parts": [asdict(span) for span in spans], "compute": compute, "whole": round(now, 3)}
+    return {"parts": [asdict(span) for span in spans], "compute": compute, "sent ahead": ahead, "whole": round(now, 3)}
 
 
 def _plain_render(addon: SimpleNamespace, project, strip, frames: int) -> dict:
@@ -97,6 +100,10 @@ def table(figures: dict) -> str:
         for span in way["parts"]:
             row = span["part"], *(f"{span[key]:.2f}" for key in ("begins", "seconds", "blender_seconds"))
             lines.append(f"| {' | '.join(row)} |")
+            if span["part"] == PARTS["exporting"]:
+                lines.append(
+                    f"| … frames that the engine had by its end | | {way['sent ahead']} of {figures['frames']} | |"
+                )
             if span["part"] == PARTS["running"]:
                 lines += [f"| … {stage} | | {seconds:.2f} | |" for stage, seconds in way["compute"].items()]
         lines += [f"| **whole** | | **{way['whole']:.2f}** | |", ""]

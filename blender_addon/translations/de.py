@@ -269,6 +269,7 @@ WORDS = {
     "Goes on when the engine is started": "Geht weiter, wenn die Engine gestartet wird",
     "At {engine}, which is not chosen now": "Bei {engine}, was jetzt nicht gewählt ist",
     "{count} before it": "{count} davor",
+    "{count} sent": "{count} gesendet",
     "{count} workers": "{count} Arbeiter",
     "{time} left": "noch {time}",
     "this computer": "diesem Rechner",

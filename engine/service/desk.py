@@ -159,6 +159,8 @@ class Desk:
                 if isinstance(outcome, messages.JobStatus):
                     return (messages.Job(status=outcome),)
                 return (messages.Wanted(missing=outcome),)
+            case messages.Offer(blobs=blobs):
+                return (messages.Wanted(missing=jobs.lacking(owner, blobs)),)
             case messages.Upload(blob=blob, size=size, offset=offset) if len(request.packet.buffers) == 1:
                 if not offset:
                     self._retention.admit(owner, size)
@@ -166,8 +168,10 @@ class Desk:
                 if received == size:
                     self._retention.count(owner, [blob])
                 return (messages.Stored(blob=blob, received=received),)
-            case messages.Query(job_id=job_id, preview=preview):
+            case messages.Query(job_id=job_id, preview=preview, frames_from=first):
                 status = jobs.status(owner, job_id)
+                if first is not None and status.state == "running":
+                    status = msgspec.structs.replace(status, frames=jobs.written(owner, job_id, first))
                 if preview and status.state == "running":
                     self._previews.want(request.client, owner, job_id)
                 return (messages.Job(status=status),)

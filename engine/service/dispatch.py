@@ -110,6 +110,8 @@ class Dispatch:
                 self._show(run.work.owner, preview)
             case pipes.Reported() as report:
                 self._report(run, task, report)
+            case pipes.Written(frames=names):
+                run.wrote(names)
             case pipes.Finished() as result:
                 self._finished(run, task, result)
             case pipes.Failed(code="needs-whole-clip"):

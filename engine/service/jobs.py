@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from protocol import limits
 from protocol.errors import ProtocolError
 from protocol.messages import JobStatus, Missing
 
@@ -57,9 +58,19 @@ class Jobs:
         self._dispatch.advance()
         return self.status(work.owner, work.job_id)
 
+    def lacking(self, owner: str, blobs: list[str]) -> list[Missing]:
+        """Those of a coming job's blobs that must be uploaded; a worker gets ready for it meanwhile."""
+        self._dispatch.warm()
+        return self._store.missing(owner, blobs)
+
     def status(self, owner: str, job_id: str) -> JobStatus:
         """How the job stands; refused with `no-such-job`, also where it is another owner's."""
         return self._table.status(owner, job_id)
+
+    def written(self, owner: str, job_id: str, first: int) -> list[str]:
+        """Names of some of a running job's frames that are made, from number `first` on."""
+        run = self._table.running(owner, job_id)
+        return run.written[first : first + limits.TRANSFER_WINDOW] if run and run.active else []
 
     def newest(self, owner: str) -> list[JobStatus]:
         """The owner's newest jobs, oldest first, in brief."""

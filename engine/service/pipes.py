@@ -85,6 +85,13 @@ class Reported(_Message):
     loss: float | None = None
 
 
+class Written(_Message):
+    """From the worker: the next edited frames, in their order, are in the store; of a job that it has whole."""
+
+    job_id: JobId
+    frames: list[BlobName]
+
+
 class Previewed(_Message):
     """From the worker: what the edit looks like, as in the protocol's `Preview`, and a PNG file of each frame."""
 
@@ -128,7 +135,7 @@ class Stopped(_Message):
     job_id: JobId
 
 
-AnyMessage = Work | Stop | Ready | Holds | Reported | Previewed | Finished | Failed | Stopped
+AnyMessage = Work | Stop | Ready | Holds | Reported | Written | Previewed | Finished | Failed | Stopped
 
 decode = msgspec.msgpack.Decoder(AnyMessage).decode
 encode = msgspec.msgpack.Encoder().encode

@@ -23,9 +23,10 @@ class Results:
         self._soft_masks: list[SoftMask] = []
         self._packs: list[str] = []
 
-    def add(self, edited: Iterable[np.ndarray], masks: dict[str | SoftMask, np.ndarray]) -> None:
-        """Store the next frames, and their masks (n, H, W)."""
-        self._frames += self._put(edited)
+    def add(self, edited: Iterable[np.ndarray], masks: dict[str | SoftMask, np.ndarray]) -> list[str]:
+        """Store the next frames, whose names are returned, and their masks (n, H, W)."""
+        names = self._put(edited)
+        self._frames += names
         soft = {which: pictures for which, pictures in masks.items() if isinstance(which, SoftMask)}
         for word, pictures in masks.items():
             if isinstance(word, str):
@@ -33,6 +34,7 @@ class Results:
         self._soft_masks = list(soft)
         for together in zip(*soft.values()):
             self._packs.append(self._store.put(self._owner, b"".join(map(frames.encode, together))))
+        return names
 
     def finished(self, job_id: str, result: EditResult, seconds: dict[str, float]) -> pipes.Finished:
         """What the server is told in the end."""

@@ -93,6 +93,7 @@ class Retention:
 
         All blobs are counted anew, for workers that died have left some, and damaged ones have gone.
         """
+        self._store.drop_silent(IN_USE_SECONDS)
         now, self._sizes = time.time(), _Sizes(self._store.sizes())
         self._drop_blobs(self.used, before=now - KEEP_SECONDS, untouched=KEEP_SECONDS)
         self._drop_caches(self.used + self._cache_size() - self._quota)

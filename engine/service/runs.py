@@ -67,6 +67,8 @@ class Run:
     """The most workers that it had at a time."""
     place: int = 0
     """In the queue."""
+    written: list[str] = field(default_factory=list)
+    """Names of the edited frames that are made, where a single task does it all."""
     forgotten: bool = False
     """Nobody wants to hear of it any more: it only has to stop."""
 
@@ -95,7 +97,7 @@ class Run:
     def part(self, parts: list[Part]) -> None:
         """Let it be done in these parts; a single one is the whole."""
         works = [msgspec.structs.replace(self.work, part=part) for part in parts] if len(parts) > 1 else [self.work]
-        self.tasks = [Task(work) for work in works]
+        self.tasks, self.written = [Task(work) for work in works], []
 
     def took(self, task: Task, place: str) -> None:
         """A worker begins with a task."""
@@ -109,6 +111,7 @@ class Run:
     def lost(self, task: Task, note: str) -> None:
         """A worker is gone; the task waits for another one."""
         task.try_again()
+        self.written = []
         self.notes = [*self.notes, note][-NOTES_OF_TROUBLES:]
         self.status = self._status("running" if self.active else "queued", "")
 
@@ -119,6 +122,11 @@ class Run:
         task.stage, task.fraction = report.stage, report.fraction
         status = self._status("running", report.stage, report.step, report.steps)
         self.status = msgspec.structs.replace(status, loss=report.loss)
+
+    def wrote(self, names: list[str]) -> None:
+        """Further frames are made."""
+        self.written += names
+        self.status = msgspec.structs.replace(self.status, written=len(self.written))
 
     def finished(self, task: Task, result: pipes.Finished) -> pipes.Finished | None:
         """A task is done; the whole result, if it was the last one."""
@@ -153,4 +161,5 @@ class Run:
             fraction=fraction,
             seconds_left=(now - since) * (1 - fraction) / done if done > _TOO_EARLY else None,
             workers=len(self.active),
+            written=len(self.written),
         )

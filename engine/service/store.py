@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ class _Upload:
     size: int
     received: int = 0
     sha: object = field(default_factory=hashlib.sha256)
+    heard: float = field(default_factory=time.monotonic)
 
     def discard(self) -> None:
         with contextlib.suppress(OSError):  # a full disk may refuse what is still buffered
@@ -112,6 +114,7 @@ class Store:
                 if offset:
                     return 0
                 upload = self._begin(owner, name, size)
+            upload.heard = time.monotonic()
             if offset == upload.received:
                 upload.file.write(chunk)
                 upload.sha.update(chunk)
@@ -162,6 +165,12 @@ class Store:
         """Remove what an ended process has left half written: `result-WRITER-*` of a worker, all of a server."""
         for path in self._partial.glob(pattern):
             path.unlink(missing_ok=True)
+
+    def drop_silent(self, seconds: float) -> None:
+        """Give up uploads of which nothing has come for so long: whoever sent them has called that off."""
+        for key, upload in list(self._uploads.items()):
+            if time.monotonic() - upload.heard > seconds:
+                self._uploads.pop(key).discard()
 
     def close(self) -> None:
         """Give up all uploads that are not complete."""

@@ -160,7 +160,9 @@ class WorkerProcess:
 
         def write(_start, edited, masks) -> None:
             clock.enter("write")
-            results.add(edited, masks)
+            names = results.add(edited, masks)
+            if work.part is None:
+                pipes.write(self._outgoing, pipes.Written(job_id=work.job_id, frames=names))
 
         result = self._loaded_editor(work).edit(
             clip,

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -11,7 +15,10 @@ import time
 import bpy
 import pytest
 
-from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until
+from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until, wait_until
+
+LONG = 12
+"""Frames: more than the engine makes together; large ones, so that it takes a while to write them."""
 
 
 class Cable:
@@ -21,6 +28,10 @@ class Cable:
     def __init__(self, port: int):
         self._target, self.rate, self._turn = port, None, threading.Lock()
         self._sockets: list[socket.socket] = []
+        self.passed = 0
+        """Bytes that have gone to the engine."""
+        self.allowance = math.inf
+        """Bytes that may, for a line that is slow."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._serve()
@@ -47,15 +58,18 @@ class Cable:
                 near = listener.accept()[0]
                 far = socket.create_connection(("127.0.0.1", self._target))
                 self._sockets += [near, far]
-                for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=[source, target], daemon=True).start()
+                for source, target, counted in ((near, far, True), (far, near, False)):
+                    threading.Thread(target=self._pass_on, args=[source, target, counted], daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(4096):
                 if self.rate:
                     with self._turn:
                         time.sleep(len(data) / self.rate)
+                while counted and self.passed + len(data) > self.allowance:
+                    time.sleep(0.01)
+                self.passed += len(data) if counted else 0
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
 
@@ -121,6 +135,85 @@ def test_an_edit_there(addon, project, session, remote):
     assert project.strips[job.result].elements[0].filename == "00001.png"
     assert session.client.link.process is None
     assert addon.properties._model_names(project.scene.fatezero, bpy.context, "") == ["builtin", remote.model]
+
+
+def test_a_slow_line_carries_frames_while_others_are_exported(addon, project, session, remote, monkeypatch):
+    """One as slow as the export, on which all would take twice as long if one came after the other."""
+    monkeypatch.setattr(addon.session, "TICK_BUDGET", 0.0)
+    project.scene.render.resolution_x = project.scene.render.resolution_y = 256
+    project.select(project.image_strip(name="noise", count=8, size=(256, 256), channel=3))
+    project.save()
+    assert bpy.ops.fatezero.start_engine() == {"FINISHED"}
+    tick_until(session, lambda: session.engine == "ready")
+    before = remote.allowance = remote.passed
+    job = addon.operators.edit.begin(bpy.context)
+    sizes = []
+    while len(sizes) < 7:
+        session.tick()
+        assert (job.state, job.step) == ("exporting", len(sizes) + 1)
+        sizes.append(job._export.frames[-1].stat().st_size)
+        remote.allowance += sizes[-1]
+        wait_until(lambda: remote.allowance - remote.passed < 16384)
+    frames = job._export.frames
+    session.tick()
+    assert job.state == "sending"
+    total = sum(path.stat().st_size for path in frames)
+    assert min(sizes) > 100_000, "noise, which no file makes small"
+    assert remote.passed - before > 0.8 * total, "only the last frame is to come when the export is over"
+    remote.allowance = math.inf
+    reach(session, "done")
+    assert job.trouble is None and remote.passed - before < 1.3 * total, "and nothing went twice"
+
+
+@pytest.fixture
+def half_made(addon, project, session, remote, serve):
+    """An edit of which some frames are made, and fetched, and others are not: its worker stands still until the `with` ends."""
+
+    @contextlib.contextmanager
+    def half_made():
+        project.scene.render.resolution_x = project.scene.render.resolution_y = 512
+        project.select(project.image_strip(name="long", count=LONG, channel=3, size=(512, 512)))
+        project.save()
+        job, early = addon.operators.edit.begin(bpy.context), session.client._early
+        tick_until(session, lambda: early._jobs.get(job.id) or job.final)
+        log = map(json.loads, (serve.home / "logs" / "engine.log").read_text().splitlines())
+        worker = [line["worker"] for line in log if line["event"] == "worker started"][-1]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            tick_until(session, lambda: early._jobs[job.id].fetched and not early.waiting)
+            assert job.state == "running" and 0 < early._jobs[job.id].fetched < LONG
+            yield job, early.folder_of(job.id)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+
+    return half_made
+
+
+def test_frames_come_while_later_ones_are_made(addon, project, session, half_made):
+    told = []
+    with half_made() as (job, ahead):
+        here = len(list(ahead.iterdir()))
+        assert here and project.result_files() == [], "what is not whole is not shown"
+        handle = job.handle
+
+        def look(event, client):
+            if isinstance(event, addon.events.Fetching):
+                told.append((event.done, event.total))
+            handle(event, client)
+
+        job.handle = look
+    reach(session, "done")
+    assert told[0][0] == 1 and told[here - 1][0] == here, "the first ones were here"
+    assert (job.trouble, len(project.strips[job.result].elements)) == (None, LONG)
+    assert not ahead.exists()
+
+
+def test_frames_that_came_of_one_that_is_cancelled_go(addon, project, session, half_made):
+    with half_made() as (job, ahead):
+        session.cancel(job)
+        tick_until(session, lambda: not ahead.exists())
+    tick_until(session, lambda: session.job.state == "cancelled" and not session.job.record())
+    assert project.result_files() == [] and not ahead.parent.exists()
 
 
 def test_a_cable_that_is_cut_for_a_while(addon, project, session, remote):

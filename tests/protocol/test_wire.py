@@ -65,6 +65,7 @@ EVERY_MESSAGE = [
     messages.Event(status=STATUS),
     messages.Preview(job_id="j", step=3, steps=20, frames=[0, 4]),
     messages.Rest(request=11),
+    messages.Offer(request=12, blobs=[BLOB]),
 ]
 
 

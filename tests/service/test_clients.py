@@ -13,7 +13,7 @@ import pytest
 
 from engine.errors import EditError
 from engine.service import accounts
-from protocol import endpoint, limits
+from protocol import endpoint, files, limits, messages, wire
 from protocol.connection import Connection
 from protocol.errors import ProtocolError
 from protocol.keys import KeyPair, load_or_make, shown
@@ -56,6 +56,9 @@ def test_no_client_finds_another_ones_work(studio, settings, clip, tmp_path):
         with Raw(endpoints[1]) as raw:
             for blob in (status.frames[0], status.masks["ball"][0]):
                 assert raw.read(blob).code == "no-such-blob", "knowing a name does not help"
+            known = files.digest(frames[0])
+            offer = wire.pack(messages.Offer(blobs=[known]))
+            assert raw.ask(*offer).missing == [messages.Missing(known, 0)], "nor does it tell who has it"
         sent = []
         grace.submit("secret", settings(steps=3), frames, on_sent=lambda *now: sent.append(now))
         assert sent, "whoever has not sent a frame does not have it, and job ids are each client's own"

@@ -92,6 +92,17 @@ def test_what_was_touched_lately_may_be_in_use(kept):
     assert all(kept.has(uploading)) and cached.exists()
 
 
+def test_what_is_half_uploaded_is_kept_no_longer_than_it_may_be_in_use(kept, monkeypatch):
+    name = "0" * 64
+    kept.store.upload("local", name, 2, 0, b"x")
+    kept.retention.sweep()
+    assert len(list((kept.home / "partial").iterdir())) == 1
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2 * retention.IN_USE_SECONDS)
+    kept.retention.sweep()
+    assert list((kept.home / "partial").iterdir()) == []
+
+
 def test_each_client_has_its_share(kept):
     accounts.add(kept.home, "ada", (key := KeyPair.make().public))
     ada = accounts.owner_of(key)

@@ -111,6 +111,18 @@ def test_damaged_bytes_are_no_blob(store):
     assert store.missing("me", [name]), "it is asked for again"
 
 
+def test_an_upload_that_nobody_goes_on_with_is_given_up(store, tmp_path, monkeypatch):
+    begun, going_on = name_of(b"begun"), name_of(b"going on")
+    store.upload("me", begun, 5, 0, b"be")
+    store.upload("me", going_on, 8, 0, b"go")
+    now = stores.time.monotonic()
+    monkeypatch.setattr(stores.time, "monotonic", lambda: now + 100)
+    store.upload("me", going_on, 8, 2, b"ing")
+    store.drop_silent(60)
+    assert [path.name for path in (tmp_path / "partial").iterdir()] == [f"upload-me-{going_on}"]
+    assert store.missing("me", [begun, going_on]) == [Missing(begun, 0), Missing(going_on, 5)]
+
+
 def test_blobs_of_an_engine_before_are_taken_over(tmp_path):
     name = name_of(b"old")
     (tmp_path / "blobs").mkdir()
