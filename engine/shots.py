@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -30,37 +30,48 @@ LASTING = 3
 def find_cuts(clip: Clip, told: Callable[[int], None] = lambda frames: None) -> list[int]:
     """The frames, ascending, with which the clip's second shot begins and all later ones.
 
-    Reads the clip once, a few frames at a time, and keeps of each a picture of 18 x 32 pixels. `told` hears how many are
-    read, every 32 frames. A cut is a change that is large, sharp and lasting (`LEAST`, `SHARPER`, `LASTING`). So pans, shakes, flashes,
-    fades and dissolves are none, nor is a shot of fewer than four frames.
+    Reads the clip once, a few frames at a time, and holds of the last few a picture of 18 x 32 pixels. `told` hears how many
+    are read, every 32 frames. A cut is a change that is large, sharp and lasting (`LEAST`, `SHARPER`, `LASTING`). So pans, shakes,
+    flashes, fades and dissolves are none, nor is a shot of fewer than four frames.
     """
-    pictures = _small_pictures(clip, told)
-    steps = _differences(pictures[:-1], pictures[1:])
-    return [frame for frame in range(1, len(pictures)) if _is_cut(pictures, steps, frame)]
+    pictures, first, frames = np.empty((0, ROWS, COLUMNS, 3), np.float32), 0, clip.shape[0]
+    steps: list[float] = []  # the differences from each frame to the next
+    cuts: list[int] = []
+    decided = 1
+    for start in range(0, frames, _READ_AT_ONCE):
+        if start and not start % _TOLD_EVERY:
+            told(start)
+        gone = max(0, decided - LASTING - first)
+        pictures = np.concatenate([pictures[gone:], _small(clip[start : start + _READ_AT_ONCE])])
+        first, read = first + gone, min(start + _READ_AT_ONCE, frames)
+        known = len(steps) - first
+        steps += _differences(pictures[known:-1], pictures[known + 1 :]).tolist()
+        ready = read if read == frames else max(decided, read - AROUND)
+        cuts += [frame for frame in range(decided, ready) if _is_cut(pictures, first, steps, frame)]
+        decided = ready
+    return cuts
 
 
-def _is_cut(pictures: np.ndarray, steps: np.ndarray, frame: int) -> bool:
-    """Whether a shot begins with `frame`; `steps` are the differences from each frame to the next."""
+def _is_cut(pictures: np.ndarray, first: int, steps: Sequence[float], frame: int) -> bool:
+    """Whether a shot begins with `frame`, of whose neighbours' pictures `first` is the first."""
     here = steps[frame - 1]
     around = sorted([*steps[max(0, frame - 1 - AROUND) : frame - 1], *steps[frame : frame + AROUND]], reverse=True)
     if here < LEAST or (around and here < SHARPER * around[min(OTHERS, len(around) - 1)]):
         return False
-    before, after = pictures[max(0, frame - LASTING) : frame], pictures[frame : frame + LASTING]
+    place = frame - first
+    before, after = pictures[max(0, place - LASTING) : place], pictures[place : place + LASTING]
     return all(_differences(before, other).min() >= LEAST for other in after)
 
 
-def _small_pictures(clip: Clip, told: Callable[[int], None]) -> np.ndarray:
-    """(F, ROWS, COLUMNS, 3) float32: the means of the pixels in each place."""
-    frames, height, width, _ = clip.shape
+def _small(frames: np.ndarray) -> np.ndarray:
+    """Frames (n, H, W, C) as (n, ROWS, COLUMNS, 3) float32: the means of the pixels in each place."""
+    height, width = frames.shape[1:3]
     rows, columns = (np.arange(count) * side // count for count, side in ((ROWS, height), (COLUMNS, width)))
     sizes = np.diff(rows, append=height).clip(1)[:, None, None] * np.diff(columns, append=width).clip(1)[:, None]
-    pictures = np.empty((frames, ROWS, COLUMNS, 3), np.float32)
-    for start in range(0, frames, _READ_AT_ONCE):
-        if start and not start % _TOLD_EVERY:
-            told(start)
-        for index, frame in enumerate(clip[start : start + _READ_AT_ONCE], start):
-            lines = np.add.reduceat(frame[..., :3], rows, axis=0, dtype=np.float32)
-            pictures[index] = np.add.reduceat(lines, columns, axis=1) / sizes
+    pictures = np.empty((len(frames), ROWS, COLUMNS, 3), np.float32)
+    for picture, frame in zip(pictures, frames):
+        lines = np.add.reduceat(frame[..., :3], rows, axis=0, dtype=np.float32)
+        picture[:] = np.add.reduceat(lines, columns, axis=1) / sizes
     return pictures
 
 
