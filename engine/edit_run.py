@@ -47,8 +47,8 @@ T = TypeVar("T")
 
 
 class EditRun:
-    """An edit that is under way. Of a clip it holds the latents of a step, never all pixels; without `keep` also the
-    inversion."""
+    """An edit that is under way. Of a clip it holds some frames at a time, and without `keep` the latents and maps of all
+    frames and steps, never all pixels."""
 
     def __init__(
         self,

@@ -29,8 +29,8 @@ CACHE_VERSION = 1
 DIGESTS_FILE = "checkpoints.json"
 _AT_ONCE = 32
 """Frames of which maps are summed together."""
-_KEPT_OF_A_STEP = ("target_maps", "masked")
-"""What an edit sums up over its steps, where it does."""
+_ROWS = ("latents", "target_maps", "masked")
+"""What an edit has of each frame after a step: the latter two where it sums them up."""
 
 
 @dataclass(frozen=True)
@@ -155,16 +155,17 @@ class KeptState:
         chunk = int(tables["chunk"][:])
         if "latents" not in tables:
             return chunk, None
-        kept = {name: tables.get(name) for name in _KEPT_OF_A_STEP}
-        return chunk, EditStep(int(tables["step"][:]), tables["latents"], **kept)
+        # The file is written anew before these have been used.
+        rows = {name: ScratchTable.copy_of(tables[name], self._keep.job) for name in _ROWS if name in tables}
+        return chunk, EditStep(int(tables["step"][:]), **rows)
 
     def write(self, chunk: int, state: EditStep | None) -> None:
         """Keep this state in place of the one before; EditError where the disk does not take it."""
         tables: dict[str, Frames] = {"chunk": torch.tensor([chunk])}
         if state:
-            tables |= {"step": torch.tensor([state.step]), "latents": state.latents}
-            sums = {name: getattr(state, name) for name in _KEPT_OF_A_STEP}
-            tables |= {name: table for name, table in sums.items() if table is not None}
+            rows = {name: getattr(state, name) for name in _ROWS}
+            tables |= {"step": torch.tensor([state.step])}
+            tables |= {name: table for name, table in rows.items() if table is not None}
         write(self._path, self._key, tables, self._keep.job, self._lost)
 
     def _lost(self) -> EditError:

@@ -30,7 +30,9 @@ from .fatezero.frames import Frames
 
 _DIGEST_BYTES = 32
 _BLOCK = 1 << 20
-"""Bytes that are copied at a time."""
+"""Bytes that are copied at a time,"""
+_COPIED = 8
+"""or frames."""
 _TYPES = {torch.float32: "F32", torch.int64: "I64", torch.int16: "I16", torch.bool: "BOOL"}
 """By the names that safetensors has for them: behind its digest, a file is one of these."""
 
@@ -41,7 +43,7 @@ class Table(ABC):
     device = torch.device("cpu")
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, offset: int):
-        self.shape, self.dtype, self._offset = tuple(shape), dtype, offset
+        self.shape, self.dtype, self._offset = tuple(shape) or (1,), dtype, offset
         self._frame_bytes = math.prod(self.shape[1:]) * dtype.itemsize
 
     def __len__(self) -> int:
@@ -106,6 +108,15 @@ class ScratchTable(Table):
 
     def _opened(self) -> AbstractContextManager[BinaryIO]:
         return nullcontext(self._file)
+
+    @classmethod
+    def copy_of(cls, table: Table, folder: Path) -> ScratchTable:
+        """What `table` has, whatever becomes of that one's file."""
+        made = cls(folder, table.shape, table.dtype)
+        for start in range(0, len(table), _COPIED):
+            part = slice(start, min(start + _COPIED, len(table)))
+            made[part] = table[part]
+        return made
 
 
 class KeptTable(Table):

@@ -1,6 +1,7 @@
 """Tables on the disk: they give what tensors give, and what is kept is whole or none."""
 
 import gc
+import hashlib
 
 import numpy as np
 import pytest
@@ -55,6 +56,16 @@ def test_a_large_table_goes_through_memory_in_blocks(tmp_path):
     again = write(tmp_path / "again", KEY, {"all": table}, tmp_path, Lost)["all"]
     assert torch.equal(again[1:], whole[1:])
     assert (tmp_path / "again").read_bytes() == (tmp_path / "kept").read_bytes()
+
+
+def test_a_copy_outlives_the_file_and_numbers_have_a_row(tmp_path, whole):
+    (tmp_path / "kept").write_bytes(bytes(32) + safetensors.torch.save({"all": whole, "count": torch.tensor(7)}))
+    body = (tmp_path / "kept").read_bytes()[32:]
+    (tmp_path / "kept").write_bytes(hashlib.sha256(f"{len(KEY)} {KEY}".encode() + body).digest() + body)
+    before = read(tmp_path / "kept", KEY, Lost)  # as engines of before wrote it
+    copy = ScratchTable.copy_of(before["all"], tmp_path)
+    (tmp_path / "kept").unlink()
+    assert torch.equal(copy[:], whole) and before["count"].shape == (1,)
 
 
 @pytest.mark.parametrize("spoiled", [b"", b"\0" * 20, b"\0" * 500])
