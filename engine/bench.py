@@ -106,6 +106,7 @@ class Bench:
                 settings = self._settings(target)
                 self._editor.kept_share = KEPT_SHARE if mode == FASTEST else 0.0
                 keep = Keep(Path(folder) / ("cache" if mode in TARGETS else mode), Path(folder) / mode)
+                self._editor.release_memory()  # what another job's left to the next ones is no need of this one
                 with _peak_memory(self._editor.unet.device, self._loaded) as peak:
                     begun, clock = time.perf_counter(), self._clock()
                     self._editor.edit(clip, settings, report(mode), keep=keep, write=lambda *_: None)

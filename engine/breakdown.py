@@ -18,9 +18,9 @@ from diffusers.models.upsampling import Upsample2D
 
 from protocol.settings import EditSettings
 
-from . import autoencoder, edit_run, keeping
+from . import autoencoder, edit_run, tables
 from .editing import Editor, Keep
-from .fatezero import background, blending, masks, method, refined
+from .fatezero import background, blending, method, refined
 from .fatezero.attention import Call, CrossAttention, SelfAttention, Text
 from .fatezero.unet import FateZeroUNet
 from .geometry import Geometry, levels_of
@@ -49,8 +49,9 @@ JOB = (
     Part("UNet: source row of the edit", (FateZeroUNet.leave,)),
     Part("UNet: empty and target row", (FateZeroUNet.__call__,), method._StepEdit.run),
     Part("source's pixels laid over", (background.edited_share, background.refined_share, background.lay_over)),
-    Part("masks", (masks.blend_mask, refined.place_mask), blending.changing_masks),
-    Part("cache and journal of steps", (keeping.write, keeping.read, edit_run.EditRun._inversion_key)),
+    Part("masks of steps", (blending.changing_masks,), method._StepEdit.run),
+    Part("masks' edges from pictures", (refined.guided,)),
+    Part("cache and journal of steps", (tables.write, tables.read, edit_run.EditRun._inversion_key)),
 )
 """They do not overlap."""
 UNET = (

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from contextlib import suppress
+
 import psutil
 import torch
 
@@ -61,11 +65,14 @@ def free_memory(device: torch.device) -> int:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what torch keeps of the device's memory for its next tensors."""
+    """Give back what torch, or on a CPU the C library, keeps of the device's memory for its next tensors."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    elif device.type == "cpu" and sys.platform == "linux":
+        with suppress(AttributeError):  # other C libraries than GNU's give it back by themselves
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def held_memory(device: torch.device) -> int:

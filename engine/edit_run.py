@@ -19,7 +19,7 @@ from .clips import Clip, PartOfClip
 from .errors import EditError
 from .fatezero.background import edited_share, refined_share
 from .fatezero.blending import changing_masks
-from .fatezero.frames import TemporalSettings
+from .fatezero.frames import Frames, TemporalSettings, put
 from .fatezero.keys import Served, fixed_frames
 from .fatezero.masks import combined
 from .fatezero.method import EditPlan, Inversion, edit, invert
@@ -29,7 +29,7 @@ from .finishing import Finishing, Write
 from .geometry import levels_of, pictures_of
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
 from .keyframes import Chosen
-from .memory import HELD_BY_ANCHORS, Budget, attempt
+from .memory import FRAMES_AT_ONCE, HELD_BY_ANCHORS, Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
 from .parts import Part, computed
@@ -47,8 +47,8 @@ T = TypeVar("T")
 
 
 class EditRun:
-    """An edit that is under way. Of a clip it holds the latents of a step, never all pixels; without `keep` also the
-    inversion."""
+    """An edit that is under way. Of a clip it holds some frames at a time, and without `keep` the latents and maps of all
+    frames and steps, never all pixels."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class EditRun:
             self._take_own_masks()
         self._decode(self._whatever_is_lost(self._denoise))
 
-    def _denoise(self) -> Tensor | None:
+    def _denoise(self) -> Frames | None:
         """Complete the edit; returns the source's maps, where masks need them."""
         if self._edited < self._steps:
             self._invert()
@@ -170,8 +170,10 @@ class EditRun:
         while self._inversion.steps < self._steps:
             try:
                 if not len(self._inversion.latents):
-                    parts = [latents for _, latents in self._autoencoded("encode", self._encode)]
-                    self._inversion.latents.append(torch.cat(parts))
+                    encoded = None
+                    for part, latents in self._autoencoded("encode", self._encode):
+                        encoded = put(encoded, part, latents, self._inversion.table, self._frames)
+                    self._inversion.latents.append(encoded)
                 self._fitting(self._invert_on)
             except StepLost:
                 self._inversion.level()
@@ -215,12 +217,12 @@ class EditRun:
         own = for_latents(self._settings.own_mask, self._own_masks, self._geometry, (height, width), at_once)
         self._plan = replace(self._plan, blend=replace(self._plan.blend, own=own))
 
-    def _mean_maps(self) -> Tensor:
+    def _mean_maps(self) -> Frames:
         """(F, pixels, tokens): the source's averaged cross-attention, mean over all steps."""
         self._invert()
         return self._inversion.mean_maps()
 
-    def _decode(self, maps: Tensor | None) -> None:
+    def _decode(self, maps: Frames | None) -> None:
         settings = self._settings
         share = self._edited_share(maps) if settings.keep_background and not self._in_pictures else None
         for part, levels in self._finishing.steadied(self._autoencoded("decode", self._decode_part)):
@@ -244,14 +246,20 @@ class EditRun:
         settings = self._settings
         return settings.keep_background and bool(settings.blend_source) and self._words.refined
 
-    def _edited_share(self, maps: Tensor) -> Tensor:
+    def _edited_share(self, maps: Frames) -> Tensor:
         """(F, rows, columns) in 0 to 1, on the grid of the masks: how much of the edit each place of the result takes,
         as far as the words say; without any all of it."""
         unet = self._editor.unet
         if not self._settings.blend_source:
             return torch.ones(self._frames, 1, 1)
         sizes, level = unet.sizes(self._state.latents), unet.profile.mask_level
-        return edited_share(changing_masks(unet, self._plan, maps, self._state.target_maps, sizes, level))
+        unions = []
+        for start in range(0, self._frames, FRAMES_AT_ONCE):
+            part = slice(start, start + FRAMES_AT_ONCE)
+            target = None if self._state.target_maps is None else self._state.target_maps[part]
+            masks = changing_masks(unet, self._plan, maps[part], target, sizes, level)
+            unions.append(torch.stack(masks).any(0))
+        return edited_share([torch.cat(unions)])
 
     def _refined_share(self, maps: Tensor, source: Tensor, part: slice, edited: Tensor) -> Tensor:
         """As `_edited_share`, of some frames and in the size of their pictures, source and edit, which draw the edges."""

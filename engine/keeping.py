@@ -1,8 +1,8 @@
 """What an edit keeps on disk, so that nothing is done twice: inversions, shared by edits, and an edit's own state.
 
-Each file holds tensors behind a digest of them and of a key that says what they are; a file that is damaged, cut short
-or somebody else's is as good as none. A file has its name only once it is whole; no write waits for the disk, as the
-digest tells what a power failure has left. So nothing here needs a lock, whoever shares the cache.
+What has a row for each frame lies there alone, and is read some frames at a time (`tables`): so an edit's memory does not
+grow with its clip. A file is there whole or not at all, and is none where it is damaged: so nothing here needs a lock, whoever
+shares the cache.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ import hashlib
 import itertools
 import json
 import os
-import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from protocol.errors import full_disk
-
 from .errors import EditError
+from .fatezero.frames import Frames, put
 from .fatezero.method import EditStep, Inversion
+from .tables import KeptTable, ScratchTable, Table, read, write
 
 CACHE_VERSION = 1
 """To be raised with every change of the engine that changes an inversion's or an edit's numbers."""
 DIGESTS_FILE = "checkpoints.json"
-_DIGEST_BYTES = 32
-_KEPT_OF_A_STEP = ("target_maps", "masked")
-"""What an edit sums up over its steps, where it does."""
+_AT_ONCE = 32
+"""Frames of which maps are summed together."""
+_ROWS = ("latents", "target_maps", "masked")
+"""What an edit has of each frame after a step: the latter two where it sums them up."""
 
 
 @dataclass(frozen=True)
@@ -61,30 +60,30 @@ class StepLost(Exception):
 
 
 class KeptSteps:
-    """A tensor a step in files of their own, as the method's loops take them; only the newest stays in memory."""
+    """A table a step in files of their own, as the method's loops take them."""
 
     def __init__(self, folder: Path, name: str, key: str, temporaries: Path):
         self._folder, self._name, self._key, self._temporaries = folder, name, key, temporaries
         self._count = next(step for step in itertools.count() if not os.path.exists(self._path(step)))
-        self._newest: tuple[int, Tensor] | None = None
+        self._newest: tuple[int, KeptTable] | None = None
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, step: int) -> Tensor:
-        """The step's tensor; `StepLost` where the file is not what was written, and the steps end before it then."""
+    def __getitem__(self, step: int) -> KeptTable:
+        """The step's table; `StepLost` where the file is not what was written, and the steps end before it then."""
         if not self._newest or self._newest[0] != step:
-            tensors = read(self._path(step), self._key_of(step))
-            if tensors is None:
-                self.cut(step)
-                raise StepLost(f"{self._name} {step}")
-            self._newest = step, tensors["tensor"]
+            tables = read(self._path(step), self._key_of(step), partial(self._lost, step))
+            if tables is None:
+                raise self._lost(step)
+            self._newest = step, tables["tensor"]
         return self._newest[1]
 
-    def append(self, tensor: Tensor, /) -> None:
+    def append(self, table: Frames, /) -> None:
         """Keep one more step; EditError where the disk does not take it."""
-        write(self._path(self._count), self._key_of(self._count), {"tensor": tensor}, self._temporaries)
-        self._newest = self._count, tensor
+        step = self._count
+        written = {"tensor": table}, self._temporaries, partial(self._lost, step)
+        self._newest = step, write(self._path(step), self._key_of(step), *written)["tensor"]
         self._count += 1
 
     def cut(self, count: int) -> None:
@@ -94,6 +93,10 @@ class KeptSteps:
                 self._path(step).unlink()
         self._count = min(count, self._count)
         self._newest = None
+
+    def _lost(self, step: int) -> StepLost:
+        self.cut(step)
+        return StepLost(f"{self._name} {step}")
 
     def _path(self, step: int) -> Path:
         return self._folder / f"{self._name}-{step:04}"
@@ -108,9 +111,25 @@ class KeptInversion(Inversion):
     def __init__(self, keep: Keep, key: str):
         folder = keep.cache / "inversions" / key
         super().__init__(*(KeptSteps(folder, name, key, keep.job) for name in ("latents", "maps")))
+        self._scratch = keep.job
         self.level()
         with contextlib.suppress(OSError):
             os.utime(folder)
+
+    def table(self, frames: int, values: Tensor) -> ScratchTable:
+        """On the disk."""
+        return ScratchTable(self._scratch, (frames, *values.shape[1:]), values.dtype)
+
+    def mean_maps(self) -> Table:
+        """On the disk, too; each step's are read once."""
+        total = None
+        for step in range(self.steps):
+            maps, last = self.maps[step], step == self.steps - 1
+            for start in range(0, len(maps), _AT_ONCE):
+                part = slice(start, start + _AT_ONCE)
+                summed = total[part] + maps[part] if step else maps[part]
+                total = put(total, part, summed / self.steps if last else summed, self.table, len(maps))
+        return total
 
     def level(self) -> None:
         """Forget what one kind of tensors has beyond the other, after a step was lost or half kept."""
@@ -130,63 +149,28 @@ class KeptState:
 
     def read(self) -> tuple[int | None, EditStep | None]:
         """Frames at once, and the step after which the edit goes on; None where there is nothing of this edit."""
-        tensors = read(self._path, self._key)
-        if tensors is None:
+        tables = read(self._path, self._key, self._lost)
+        if tables is None:
             return None, None
-        chunk = int(tensors["chunk"])
-        if "latents" not in tensors:
+        chunk = int(tables["chunk"][:])
+        if "latents" not in tables:
             return chunk, None
-        kept = {name: tensors.get(name) for name in _KEPT_OF_A_STEP}
-        return chunk, EditStep(int(tensors["step"]), tensors["latents"], **kept)
+        # The file is written anew before these have been used.
+        rows = {name: ScratchTable.copy_of(tables[name], self._keep.job) for name in _ROWS if name in tables}
+        return chunk, EditStep(int(tables["step"][:]), **rows)
 
     def write(self, chunk: int, state: EditStep | None) -> None:
         """Keep this state in place of the one before; EditError where the disk does not take it."""
-        tensors = {"chunk": torch.tensor(chunk)}
+        tables: dict[str, Frames] = {"chunk": torch.tensor([chunk])}
         if state:
-            tensors |= {"step": torch.tensor(state.step), "latents": state.latents}
-            sums = {name: getattr(state, name) for name in _KEPT_OF_A_STEP}
-            tensors |= {name: tensor for name, tensor in sums.items() if tensor is not None}
-        write(self._path, self._key, tensors, self._keep.job)
+            rows = {name: getattr(state, name) for name in _ROWS}
+            tables |= {"step": torch.tensor([state.step])}
+            tables |= {name: table for name, table in rows.items() if table is not None}
+        write(self._path, self._key, tables, self._keep.job, self._lost)
 
-
-def write(path: Path, key: str, tensors: Mapping[str, Tensor], temporaries: Path) -> None:
-    """Write a file of tensors, there whole or not at all; EditError where the disk does not take it."""
-    body = safetensors.torch.save(dict(tensors))
-    temporary = temporaries / f"writing-{uuid.uuid4().hex}"
-    try:
-        for folder in (temporaries, path.parent):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(_digest(key, body))
-            file.write(body)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise cannot_keep(error, path.parent) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def read(path: Path, key: str) -> dict[str, Tensor] | None:
-    """The tensors of a file; None where there is no such file, or it is not what was written for `key`."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    body = data[_DIGEST_BYTES:]
-    return safetensors.torch.load(body) if data[:_DIGEST_BYTES] == _digest(key, body) else None
-
-
-def cannot_keep(error: OSError, folder: Path) -> EditError:
-    """What a user is told where what is kept cannot be written."""
-    if full_disk(error):
-        return EditError("disk-full", f"The disk that holds {folder} is full.", "Make room on it, then try again.")
-    return EditError(
-        "cannot-write", f"The engine cannot write to {folder} ({error.strerror}).", "Check the folder's permissions."
-    )
-
-
-def _digest(key: str, body: bytes) -> bytes:
-    sha = hashlib.sha256(f"{len(key)} {key}".encode())
-    sha.update(body)
-    return sha.digest()
+    def _lost(self) -> EditError:
+        return EditError(
+            "cannot-read",
+            "What the engine kept of this edit cannot be read any more.",
+            "Check the disk that holds the engine's folder, then try again.",
+        )

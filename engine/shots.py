@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -30,40 +30,63 @@ LASTING = 3
 def find_cuts(clip: Clip, told: Callable[[int], None] = lambda frames: None) -> list[int]:
     """The frames, ascending, with which the clip's second shot begins and all later ones.
 
-    Reads the clip once, a few frames at a time, and keeps of each a picture of 18 x 32 pixels; but a clip that has its
-    `cuts`, as they were found before, is not read. `told` hears how many are read, every 32 frames. A cut is a change
+    Reads the clip once, a few frames at a time, and holds of the last few a picture of 18 x 32 pixels; but a clip that has
+    its `cuts`, as they were found before, is not read. `told` hears how many are read, every 32 frames. A cut is a change
     that is large, sharp and lasting (`LEAST`, `SHARPER`, `LASTING`). So pans, shakes, flashes, fades and dissolves are
     none, nor is a shot of fewer than four frames.
     """
     known = getattr(clip, "cuts", None)
-    return cuts_between(small_pictures(clip, range(clip.shape[0]), told)) if known is None else list(known)
+    if known is not None:
+        return list(known)
+    frames = clip.shape[0]
+    return _cuts_of(frames, lambda start, end: small_pictures(clip, range(start, end)), told)
 
 
 def cuts_between(pictures: np.ndarray) -> list[int]:
     """As `find_cuts`, from the `small_pictures` of all frames."""
-    steps = _differences(pictures[:-1], pictures[1:])
-    return [frame for frame in range(1, len(pictures)) if _is_cut(pictures, steps, frame)]
+    return _cuts_of(len(pictures), lambda start, end: pictures[start:end])
 
 
-def _is_cut(pictures: np.ndarray, steps: np.ndarray, frame: int) -> bool:
-    """Whether a shot begins with `frame`; `steps` are the differences from each frame to the next."""
+def _cuts_of(
+    frames: int, read: Callable[[int, int], np.ndarray], told: Callable[[int], None] = lambda frames: None
+) -> list[int]:
+    """The cuts of so many frames, whose small pictures are `read` from one number to before another, in their order."""
+    pictures, first = np.empty((0, ROWS, COLUMNS, 3), np.float32), 0
+    steps: list[float] = []  # the differences from each frame to the next
+    cuts: list[int] = []
+    decided = 1
+    for start in range(0, frames, _READ_AT_ONCE):
+        if start and not start % _TOLD_EVERY:
+            told(start)
+        gone, end = max(0, decided - LASTING - first), min(start + _READ_AT_ONCE, frames)
+        pictures = np.concatenate([pictures[gone:], read(start, end)])
+        first += gone
+        known = len(steps) - first
+        steps += _differences(pictures[known:-1], pictures[known + 1 :]).tolist()
+        ready = end if end == frames else max(decided, end - AROUND)
+        cuts += [frame for frame in range(decided, ready) if _is_cut(pictures, first, steps, frame)]
+        decided = ready
+    return cuts
+
+
+def _is_cut(pictures: np.ndarray, first: int, steps: Sequence[float], frame: int) -> bool:
+    """Whether a shot begins with `frame`, of whose neighbours' pictures `first` is the first."""
     here = steps[frame - 1]
     around = sorted([*steps[max(0, frame - 1 - AROUND) : frame - 1], *steps[frame : frame + AROUND]], reverse=True)
     if here < LEAST or (around and here < SHARPER * around[min(OTHERS, len(around) - 1)]):
         return False
-    before, after = pictures[max(0, frame - LASTING) : frame], pictures[frame : frame + LASTING]
+    place = frame - first
+    before, after = pictures[max(0, place - LASTING) : place], pictures[place : place + LASTING]
     return all(_differences(before, other).min() >= LEAST for other in after)
 
 
-def small_pictures(clip: Clip, frames: range, told: Callable[[int], None] = lambda frames: None) -> np.ndarray:
+def small_pictures(clip: Clip, frames: range) -> np.ndarray:
     """(n, ROWS, COLUMNS, 3) float32 of some frames that follow each other: the means of the pixels in each place."""
     _, height, width, _ = clip.shape
     rows, columns = (np.arange(count) * side // count for count, side in ((ROWS, height), (COLUMNS, width)))
     sizes = np.diff(rows, append=height).clip(1)[:, None, None] * np.diff(columns, append=width).clip(1)[:, None]
     pictures = np.empty((len(frames), ROWS, COLUMNS, 3), np.float32)
     for start in range(0, len(frames), _READ_AT_ONCE):
-        if start and not start % _TOLD_EVERY:
-            told(start)
         some = frames[start : start + _READ_AT_ONCE]
         for index, frame in enumerate(clip[some.start : some.stop], start):
             lines = np.add.reduceat(frame[..., :3], rows, axis=0, dtype=np.float32)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -166,9 +167,34 @@ def calls_of_block(
         yield parts[0][0], together
 
 
-def put(whole: Tensor | None, part: Tensor, values: Tensor, like: Tensor) -> Tensor:
-    """`values` of the frames `part` put in their places in `whole`, which is made on the device of `like` (F, ...)."""
+class Frames(Protocol):
+    """Something of each frame of a clip, (F, ...): a tensor, or whatever gives and takes some frames' part of one."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    nbytes: int
+    device: torch.device
+    """Where what it gives lies."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice | Sequence[int] | Tensor, /) -> Tensor: ...
+
+
+class MadeFrames(Frames, Protocol):
+    """Such that are made some frames at a time."""
+
+    def __setitem__(self, part: slice | Sequence[int] | Tensor, values: Tensor, /) -> None: ...
+
+
+Table = Callable[[int, Tensor], MadeFrames]
+"""Makes them for so many frames, each with what the values (n, ...) have of one."""
+
+
+def put(
+    whole: MadeFrames | None, part: slice | Sequence[int] | Tensor, values: Tensor, table: Table, frames: int
+) -> MadeFrames:
+    """`values` of the frames `part` put in their places in `whole`, which `table` makes with the first of them."""
     if whole is None:
-        whole = torch.empty(len(like), *values.shape[1:], dtype=values.dtype, device=like.device)
+        whole = table(frames, values)
     whole[part] = values.to(whole.device)
     return whole

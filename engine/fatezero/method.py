@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .attention import EMPTY, SOURCE, TARGET, Call, CrossEdit, Source, Text
 from .blending import Blend, attention_mask, changing_masks
-from .frames import Between, TemporalSettings, calls, calls_of_block, put
+from .frames import Between, Frames, MadeFrames, TemporalSettings, calls, calls_of_block, put
 from .prompts import Prompt, can_replace, refine_matrix, replace_matrix, token_weights, token_window
 from .refined import names_picture
 from .reuse import edit_blocks, inversion_blocks, is_full
@@ -104,11 +104,12 @@ class EditPlan:
 
 
 class Steps(Protocol):
-    """One tensor a step, in memory (a list) or elsewhere: the loops below read one at a time and keep none."""
+    """One tensor a step, in memory (a list) or elsewhere: the loops below read one at a time, some frames of it, and keep
+    none."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, step: int) -> Tensor: ...
-    def append(self, tensor: Tensor, /) -> None: ...
+    def __getitem__(self, step: int) -> Frames: ...
+    def append(self, frames: Frames, /) -> None: ...
 
 
 @dataclass
@@ -130,7 +131,12 @@ class Inversion:
         """Steps that are done."""
         return min(len(self.maps), len(self.latents) - 1)
 
-    def mean_maps(self) -> Tensor:
+    def table(self, frames: int, values: Tensor) -> MadeFrames:
+        """For something of `frames` frames that is made some `values` (n, ...) at a time: where z^0 lies."""
+        device = self.latents[0].device if len(self.latents) else values.device
+        return torch.empty(frames, *values.shape[1:], dtype=values.dtype, device=device)
+
+    def mean_maps(self) -> Frames:
         """(F, pixels, tokens): `maps`, mean over the steps that are done."""
         return sum(self.maps[step] for step in range(self.steps)) / self.steps
 
@@ -158,7 +164,7 @@ def invert(
         if block.stop <= inversion.steps:
             continue
         z = inversion.latents[block.start]
-        noisier: list[Tensor | None] = [None] * len(block)
+        noisier: list[MadeFrames | None] = [None] * len(block)
         maps, sources, edit_step = [*noisier], [], steps - 1 - block.start
         leaves = bool(kept and kept.wanted(edit_step))
         for part, together in calls_of_block(len(block), temporal, (SOURCE,), len(z), chunk, between):
@@ -170,8 +176,8 @@ def invert(
                 x = (noisier[at - 1] if at else z)[part].to(unet.device)
                 (output,) = unet([x], timestep, [text], call)
                 after = schedule.add_noise(x, schedule.noise(output, x, timestep), timestep)
-                noisier[at] = put(noisier[at], part, after, z)
-                maps[at] = put(maps[at], part, call.maps[..., : len(prompt.tokens)], z)
+                noisier[at] = put(noisier[at], part, after, inversion.table, len(z))
+                maps[at] = put(maps[at], part, call.maps[..., : len(prompt.tokens)], inversion.table, len(z))
                 inversion.peak_attention_bytes = max(inversion.peak_attention_bytes, call.peak_bytes)
         if sources:
             kept.keep(edit_step, chunk, sources)
@@ -186,14 +192,14 @@ class EditStep:
     """The edit after a step."""
 
     step: int
-    latents: Tensor
+    latents: Frames
     """(F, 4, h, w), float32."""
-    target_maps: Tensor | None = None
+    target_maps: Frames | None = None
     """(F, pixels, tokens): the edit's own cross-attention summed over all steps so far, where masks need it."""
-    latent_masks: list[Tensor] = field(default_factory=list)
+    latent_masks: list[Frames] = field(default_factory=list)
     """Boolean (F, 1, h, w) each, where latents were blended in this step: of the source words, of the target words; with
     the user's own mask one alone."""
-    masked: Tensor | None = None
+    masked: Frames | None = None
     """(F, 1, h, w) int16: in how many steps so far a mask has left each place to the edit, where there are masks."""
     clean: dict[int, Tensor] = field(default_factory=dict)
     """(4, h, w) by frame: the clean latents that this step predicts, of the frames that were watched."""
@@ -265,10 +271,10 @@ class _StepEdit:
         before: EditStep,
         takes: tuple[bool, bool],
         watched: Collection[int],
-        mean_maps: Tensor | None,
+        mean_maps: Frames | None,
     ):
         self.unet, self.schedule, self.plan, self.texts = unet, schedule, plan, texts
-        self.before, self.takes, self.watched = before, takes, watched
+        self.before, self.takes, self.watched, self._table = before, takes, watched, inversion.table
         self.after = EditStep(step=before.step + 1, latents=None)
         self.blends_latents = plan.blends_latents(self.after.step, schedule.steps)
         call = schedule.steps - 1 - self.after.step
@@ -295,7 +301,7 @@ class _StepEdit:
         noise = [schedule.noise(output, x, timestep) for output in outputs]
         guided = guide(noise[0] if len(noise) == 2 else None, noise[-1], plan.guidance)
         latents = schedule.denoise(x, guided, timestep)
-        after, like = self.after, self.before.latents
+        after = self.after
         masked = []
         if call.mask and call.inject_self:
             masked.append(call.mask(0).unflatten(1, (1, *x.shape[-2:])))
@@ -303,14 +309,14 @@ class _StepEdit:
             summed = call.maps
             if self.before.target_maps is not None:
                 summed = self.before.target_maps[part].to(device) + summed
-            after.target_maps = put(after.target_maps, part, summed, like)
+            after.target_maps = self._put(after.target_maps, part, summed)
             if self.blends_latents:
                 masks = changing_masks(self.unet, plan, maps, summed, sizes, own=own)
                 masked += masks
                 latents = torch.where(torch.stack(masks).any(0), latents, inverted)
                 whole = after.latent_masks or [None] * len(masks)
-                after.latent_masks = [put(to, part, mask, like) for to, mask in zip(whole, masks, strict=True)]
-        after.latents = put(after.latents, part, latents, like)
+                after.latent_masks = [self._put(to, part, mask) for to, mask in zip(whole, masks, strict=True)]
+        after.latents = self._put(after.latents, part, latents)
         if plan.blend:
             self._count(part, masked)
         if self.watched:
@@ -321,13 +327,17 @@ class _StepEdit:
 
     def _count(self, part: Tensor, masks: list[Tensor]) -> None:
         """Count the places that one of the step's masks has left to the edit."""
-        before, like = self.before.masked, self.before.latents
+        before, latents = self.before.masked, self.before.latents
         if before is None:
-            before = torch.zeros(len(like), 1, *like.shape[-2:], dtype=torch.int16, device=like.device)
-        counts = before[part]
+            counts = torch.zeros(len(part), 1, *latents.shape[-2:], dtype=torch.int16, device=latents.device)
+        else:
+            counts = before[part]
         if masks:
             counts = counts + torch.stack(masks).any(0).to(counts)
-        self.after.masked = put(self.after.masked, part, counts, like)
+        self.after.masked = self._put(self.after.masked, part, counts)
+
+    def _put(self, whole: MadeFrames | None, part: Tensor, values: Tensor) -> MadeFrames:
+        return put(whole, part, values, self._table, len(self.before.latents))
 
     def _predict(self, part: Tensor, x: Tensor, noise: Tensor, timestep: int) -> None:
         places = {frame: at for at, frame in enumerate(part.tolist()) if frame in self.watched}

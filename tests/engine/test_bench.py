@@ -44,7 +44,7 @@ def test_a_breakdown_accounts_for_the_whole_job(tmp_path, small_checkpoint):
     assert all(name in said for name in (*job, *unet))
     whole = job.pop("whole job")
     assert sum(job.values()) == pytest.approx(whole) and 0 <= job["rest"] < whole / 2
-    nothing_to_do = {"masks", "source's pixels laid over"}
+    nothing_to_do = {"masks of steps", "masks' edges from pictures", "source's pixels laid over"}
     assert {name for name, seconds in job.items() if not seconds} <= nothing_to_do
     rows = sum(seconds for name, seconds in job.items() if name.startswith("UNet"))
     assert sum(seconds for name, seconds in unet.items() if not name.startswith("of it")) == pytest.approx(rows)

@@ -48,7 +48,7 @@ def test_a_threshold_on_a_soft_mask_is_the_methods_hard_mask(editor: Editor, kee
     masks, _ = survey(editor, clip(), asked(mask="paper"), keep=keep)
     (folder,) = (keep.cache / "inversions").iterdir()
     inversion = KeptInversion(keep, folder.name)
-    maps = sum(inversion.maps[step] for step in range(4)) / 4
+    maps = sum(inversion.maps[step][:] for step in range(4)) / 4
     assert [which.word for which in masks] == ["a", "red", "cube", "on", "grass"]
     geometry = editor.geometry(clip())
     assert geometry.content == geometry.padded == (64, 64)
