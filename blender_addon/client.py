@@ -286,9 +286,12 @@ class Client:
             status = connection.submit(
                 order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id),
                 task=order.task, own_masks=order.own_masks, project=order.project[: limits.MAX_PROJECT_CHARACTERS],
-                tuning=order.tuning,
+                tuning=order.tuning, before_digest=partial(self._beside, order.job_id),
             )  # fmt: skip
-        names = "".join(files.digest(path) for path in order.frames)
+        names = ""
+        for path in order.frames:
+            self._stand_if_asked()
+            names += files.digest(path)
         self._unsent.discard(order.job_id)
         self._follow(order.job_id)
         self.events.put(Sent(order.job_id, hashlib.sha256(names.encode()).hexdigest()))

@@ -16,6 +16,11 @@ _INVERSE = bytes(range(255, -1, -1))
 """Every value's opposite."""
 
 
+def _keep_outside(settings: OwnMaskSettings, _context) -> None:
+    """Show that what is outside of an own mask is kept, or else what the preset keeps."""
+    settings.keep_background = settings.preset_values()["keep_background"]
+
+
 class OwnMaskSettings:
     """What the user sets about it: a part of the scene's settings for the next edit."""
 
@@ -29,6 +34,7 @@ class OwnMaskSettings:
             ("ADD", "Add", "Where the words or the mask say so"),
             ("SUBTRACT", "Subtract", "Where the words say so, but not in the mask"),
         ],
+        update=_keep_outside,
         options=set(),
     )
     own_mask_kind: EnumProperty(

@@ -22,6 +22,7 @@ from .protocol.settings import (
     Window,
     apply_preset,
     draft_of,
+    keeps_background,
     new_words,
 )
 from .trouble import Trouble, as_is
@@ -189,7 +190,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
     keep_background: BoolProperty(
         name="Keep Background",
         description="Take the source's own pixels, at full resolution and with soft edges, wherever the picture is far "
-        "from the blend words: what shall not change stays exactly as it was. Needs blend words",
+        "from the blend words, and outside of your own mask: what shall not change stays exactly as it was. Needs one of them",
         default=_FIRST.values["keep_background"],
         options=set(),
     )
@@ -263,7 +264,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "blend_target": "",
             "mask": preset.values["mask"],
             "blend_threshold": preset.values["blend_threshold"],
-            "keep_background": preset.values["keep_background"],
+            "keep_background": keeps_background(preset, self.own_mask_action),
             "anchor_cuts": _DEFAULTS.anchor_cuts,
             "anchor_every": _DEFAULTS.anchor_every,
             "steady": preset.values["steady"],
@@ -272,6 +273,11 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
     def changed_settings(self) -> set[str]:
         """Names of the settings that are not as the preset has them."""
         return {name for name, value in self.preset_values().items() if not _alike(getattr(self, name), value)}
+
+    @property
+    def own_mask_action(self) -> str:
+        """What the user's own mask does, in the engine's words; empty: there is none."""
+        return "" if self.own_mask_mode == "NONE" else self.own_mask_mode.lower()
 
     def blend_words(self, role: str) -> list[str]:
         """The words of the prompt `role` (`source` or `target`) whose place may change: the user's, or the preset's."""
@@ -308,8 +314,8 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         }
         if self.keep_background != self.preset_values()["keep_background"]:
             changes["keep_background"] = self.keep_background  # the preset's own it may not have: without blend words
-        if self.own_mask_mode != "NONE":
-            changes["own_mask"] = self.own_mask_mode.lower()
+        if self.own_mask_action:
+            changes["own_mask"] = self.own_mask_action
         if self.preset != "reconstruct":
             weight = round(self.new_word_strength, 4)
             changes["word_weights"] = {word: weight for word in new_words(self.source, target) if weight != 1.0}

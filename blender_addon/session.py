@@ -310,7 +310,7 @@ class Session:
         for job in self.jobs:
             if job.state == "unplaced" and job.document.is_open():
                 self._step(job, job.look_for_document)
-        ready = [job for job in self.jobs if job.state == "placing"]
+        ready = [job for job in self.jobs if job.state == "placing" and not job.cancelling]
         self._held |= bool(ready)
         if not self._held or (self._client and not self._client.stand()):
             return False

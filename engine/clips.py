@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
 import av
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import EditError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
 DEFAULT_RATE = Fraction(24)
+DEFAULT_CODEC = "libx264", {"crf": "16"}
+CODECS = {".webm": ("libvpx-vp9", {"crf": "16", "b": "0"})}
+"""Of video files that cannot hold the default one, with its options."""
+_PNG_DEPTH_AT, _TIFF_DEPTH = 24, 258
 
 
 class Clip(Protocol):
@@ -75,7 +81,7 @@ class PartOfClip:
 def read_clip(path: Path, start: int = 0, end: int | None = None) -> tuple[np.ndarray, Fraction]:
     """Frames `start` to `end` (exclusive, counted from 0) as (F, H, W, 3 or 4) uint8, and frames per second.
 
-    EditError with code `clip` where there is nothing to read.
+    They stand upright, as players show them. EditError with code `clip` where there is nothing to read, or `sixteen-bit`.
     """
     if not path.exists():
         raise EditError("clip", f"There is no file or folder '{path}'.", "Check the path.")
@@ -87,23 +93,55 @@ def read_clip(path: Path, start: int = 0, end: int | None = None) -> tuple[np.nd
     return np.stack(frames), rate
 
 
-def write_clip(path: Path, frames: np.ndarray, rate: Fraction) -> None:
-    """Write (F, H, W, 3 or 4) or greyscale (F, H, W) frames to a video file, or as numbered PNGs to a folder.
+def pixel_aspect(path: Path) -> Fraction:
+    """How much wider than high a pixel of the clip is shown, once it stands upright; 1 for images, and where nobody says."""
+    if path.is_dir():
+        return Fraction(1)
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        frame = next(container.decode(stream), None)
+        return 1 / aspect if frame and _quarter_turns(frame) % 2 else aspect
 
-    A video, and each PNG, is there whole or not at all.
+
+def check_output(path: Path) -> None:
+    """EditError with code `exists` where `write_clip` would replace what is there, or `cannot-write` where it could not."""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        if path.exists():
+            raise EditError(
+                "exists", f"There is already a '{path}'.", "Give the name of a new file, or remove that one."
+            )
+    else:
+        _check_folder(path)
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise EditError(
+            "cannot-write", f"Nothing can be written to '{there}': {error.strerror}.", "Give another path."
+        ) from error
+
+
+def write_clip(path: Path, frames: np.ndarray, rate: Fraction, aspect: Fraction = Fraction(1)) -> None:
+    """Write (F, H, W, 3 or 4) or greyscale (F, H, W) frames to a video file, or as numbered PNGs to a new or empty folder.
+
+    It is there whole or not at all. `aspect`: the `pixel_aspect` that a video is shown with, but for .webm, which PyAV
+    cannot have say so. EditError with code `exists` where something else is in the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
             part = Path(folder) / path.name
-            _write_video(part, frames, rate)
+            _write_video(part, frames, rate, aspect)
             os.replace(part, path)
     else:
-        path.mkdir(exist_ok=True)
-        for number, frame in enumerate(frames, 1):
-            part = path / f".{number:05}.writing"
-            Image.fromarray(frame).save(part, format="PNG")
-            os.replace(part, path / f"{number:05}.png")
+        _check_folder(path)
+        _write_folder(path, frames)
+
+
+def _check_folder(path: Path) -> None:
+    if path.exists() and (not path.is_dir() or any(not there.name.startswith(".") for there in path.iterdir())):
+        raise EditError("exists", f"'{path}' is not an empty folder.", "Give the path of a new folder.")
 
 
 def _read_folder(folder: Path, start: int, end: int | None) -> tuple[list[np.ndarray], Fraction]:
@@ -112,38 +150,84 @@ def _read_folder(folder: Path, start: int, end: int | None) -> tuple[list[np.nda
     for path in images:
         try:
             with Image.open(path) as image:
-                frames.append(np.asarray(image.convert("RGBA" if "A" in image.getbands() else "RGB")))
+                _check_depth(path, image)
+                upright = ImageOps.exif_transpose(image)
+                frames.append(np.asarray(upright.convert("RGBA" if "A" in upright.getbands() else "RGB")))
         except (UnidentifiedImageError, OSError) as error:
             raise EditError("clip", f"The image '{path}' cannot be read.", "Replace it or leave it out.") from error
     return frames, DEFAULT_RATE
 
 
+def _check_depth(path: Path, image: Image.Image) -> None:
+    """Pillow reads 16 bits per channel as 8 here, or takes them for white."""
+    deep = image.mode.startswith(("I", "F"))
+    if image.format == "PNG":
+        with open(path, "rb") as file:
+            deep = file.read(_PNG_DEPTH_AT + 1)[_PNG_DEPTH_AT] > 8
+    elif image.format == "TIFF":
+        deep |= max(image.tag_v2.get(_TIFF_DEPTH, (8,))) > 8
+    if deep:
+        raise EditError(
+            "sixteen-bit",
+            f"The image '{path}' has more than 8 bits per channel, which the edit would lose.",
+            "Save the images with a colour depth of 8.",
+        )
+
+
 def _read_video(path: Path, start: int, end: int | None) -> tuple[list[np.ndarray], Fraction]:
     frames = []
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        for number, frame in enumerate(container.decode(stream)):
+            if end is not None and number >= end:
+                break
+            if number >= start:
+                frames.append(np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame)))
+        return frames, stream.average_rate or DEFAULT_RATE
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """How often a player turns the frame by 90 degrees, counter-clockwise, as a telephone that was held upright has it do."""
+    return round(frame.rotation / 90) % 4
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[av.container.InputContainer]:
     try:
         with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            for number, frame in enumerate(container.decode(stream)):
-                if end is not None and number >= end:
-                    break
-                if number >= start:
-                    frames.append(frame.to_ndarray(format="rgb24"))
-            return frames, stream.average_rate or DEFAULT_RATE
+            yield container
     except (av.FFmpegError, IndexError) as error:
         raise EditError(
             "clip", f"'{path}' cannot be read as a video.", "Give a video file or a folder of images."
         ) from error
 
 
-def _write_video(path: Path, frames: np.ndarray, rate: Fraction) -> None:
-    """H.264, visually lossless; odd sizes lose no pixel, as an edge is repeated to make them even."""
+def _write_folder(path: Path, frames: np.ndarray) -> None:
+    made = not path.exists()
+    path.mkdir(exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=path, prefix=".writing-") as folder:
+            parts = [Path(folder) / f"{number:05}.png" for number in range(1, len(frames) + 1)]
+            for part, frame in zip(parts, frames):
+                Image.fromarray(frame).save(part)
+            for part in parts:
+                os.replace(part, path / part.name)
+    except BaseException:
+        if made:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _write_video(path: Path, frames: np.ndarray, rate: Fraction, aspect: Fraction) -> None:
+    """H.264, or in .webm VP9, visually lossless; odd sizes lose no pixel, as an edge is repeated to make them even."""
     frames = frames[..., :3] if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
     height, width = frames.shape[1:3]
     frames = np.pad(frames, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], mode="edge")
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "16"})
+        codec, options = CODECS.get(path.suffix.lower(), DEFAULT_CODEC)
+        stream = container.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt, stream.sample_aspect_ratio = "yuv420p", aspect
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())

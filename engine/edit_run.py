@@ -21,7 +21,7 @@ from .fatezero.background import edited_share, refined_share
 from .fatezero.blending import changing_masks
 from .fatezero.frames import Frames, TemporalSettings, put
 from .fatezero.keys import Served, fixed_frames
-from .fatezero.masks import combined
+from .fatezero.masks import combined, without_words
 from .fatezero.method import EditPlan, Inversion, edit, invert
 from .fatezero.schedule import Schedule
 from .fatezero.sources import KeptSources
@@ -251,7 +251,7 @@ class EditRun:
         as far as the words say; without any all of it."""
         unet = self._editor.unet
         if not self._settings.blend_source:
-            return torch.ones(self._frames, 1, 1)
+            return torch.full((self._frames, 1, 1), float(without_words(self._settings.own_mask)))
         sizes, level = unet.sizes(self._state.latents), unet.profile.mask_level
         unions = []
         for start in range(0, self._frames, FRAMES_AT_ONCE):

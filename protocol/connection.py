@@ -91,20 +91,22 @@ class Connection:
         project: str = "",
         priority: int = 0,
         tuning: Tuning | None = None,
+        before_digest: Callable[[], None] | None = None,
     ) -> JobStatus:
         """Have the PNG files `frames` edited as job `job_id` (letters, digits, `-` and `_`); returns once it is queued.
 
         `task`: `masks` for those of the source prompt's words, without an edit; `tune` for a model that is tuned on the
         clip as `tuning` says, whose name is the done job's `model`. `own_masks`: a PNG file for each frame,
         where the settings use them. A client's projects share the engine alike; `priority` (-10 to 10) counts among the
-        jobs of one. Only files that the engine lacks are uploaded. Repeating it is harmless: the same job is found
+        jobs of one. `before_digest` is called before each file is read for its name: it may wait, or raise to give up.
+        Only files that the engine lacks are uploaded. Repeating it is harmless: the same job is found
         again. What is refused: `bad-settings`, `over-limit`, `job-differs` (that id has other frames or settings),
         `queue-full`, `disk-full` (the engine's), `cannot-read` (a frame's file), `unknown-task`; of a tuning also
         `bad-name` and `name-taken`, before anything is uploaded.
         """
         if len(frames) > limits.MAX_FRAMES:
             raise limits.over_limit("frames in one job", len(frames), limits.MAX_FRAMES, "Edit a shorter strip.")
-        digests, masks = ([files.digest(path) for path in paths] for paths in (frames, own_masks))
+        digests, masks = ([_digest(path, before_digest) for path in paths] for paths in (frames, own_masks))
         paths = dict(zip([*digests, *masks], [*frames, *own_masks]))
         request = messages.Submit(
             job_id=job_id, settings=settings, frames=digests, fps=fps, task=task, own_masks=masks, project=project,
@@ -328,6 +330,12 @@ def _chunks(missing: Sequence[messages.Missing], paths: dict[str, Path]) -> dequ
             for offset in range(wanted.offset, size, limits.CHUNK_BYTES)
         )
     return todo
+
+
+def _digest(path: Path, before: Callable[[], None] | None) -> str:
+    if before:
+        before()
+    return files.digest(path)
 
 
 def _too_old(task: Task) -> ProtocolError:

@@ -74,7 +74,7 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     own_mask: str = ""
     """What the user's own mask does to the blend words' place: `replace` it, `limit` it (both must hold), `add` to it or
     `subtract` from it; empty: there is none. Without blend words that place is nowhere for what may change its shape,
-    and everywhere for what `blend_latents` and `keep_background` let change."""
+    and for what `blend_latents` and `keep_background` let change it is everywhere, or nowhere to `add` to."""
     mask_words: tuple[str, ...] = ()
     """Words of the source prompt whose masks are wanted beside the edited frames."""
     keys: tuple[str, ...] = ("mid",)
@@ -188,10 +188,11 @@ def apply_preset(preset: str, source: str, target: str, *, base: str = "", **cha
         values["word_weights"] = {word: chosen.weight for word in added}
     if chosen.blends and (gone := new_words(target, source)):
         values["blend_source"], values["blend_target"] = tuple(gone), tuple(added)
-    else:
+    elif not changes.get("own_mask"):
         values.pop("blend_latents", None)  # nothing names a place
+    values["keep_background"] = keeps_background(chosen, changes.get("own_mask", ""))
     values |= changes
-    if "keep_background" not in changes and not values.get("blend_source"):
+    if "keep_background" not in changes and not (values.get("blend_source") or values.get("own_mask")):
         values["keep_background"] = False  # of the preset's own: nothing names a place
     settings = EditSettings(source=source, target=target, preset=preset, **values)
     check(settings)
@@ -201,6 +202,12 @@ def apply_preset(preset: str, source: str, target: str, *, base: str = "", **cha
 def asks_for_picture_words(settings: EditSettings) -> bool:
     """Whether the edit depends on what the middle frame's masks say of the blend words (`picture_weight`)."""
     return bool(settings.picture_weight != 1.0 and settings.mask == "refined" and settings.blend_source)
+
+
+def keeps_background(preset: Preset, own_mask: str) -> bool:
+    """Whether an edit of `preset` keeps the background where nothing is said of that: what lies outside the user's own
+    mask is meant to stay, whatever the preset."""
+    return bool(own_mask) or preset.values["keep_background"]
 
 
 def draft_of(settings: EditSettings) -> EditSettings:
@@ -271,11 +278,9 @@ def check(settings: EditSettings) -> None:
             "keep_background needs blend words; name what may change in blend_source and blend_target, or give a mask of "
             "your own."
         )
-    narrows = settings.own_mask in ("limit", "subtract")
-    if narrows and not (settings.blend_source or settings.blend_latents or settings.keep_background):
+    if settings.own_mask and not _own_mask_acts(settings):
         raise SettingsError(
-            f"own_mask '{settings.own_mask}' has nothing to act on; set keep_background or blend_latents, or name "
-            "blend words."
+            f"own_mask '{settings.own_mask}' has nothing to act on; set keep_background or blend_latents."
         )
     if not settings.keys:
         raise SettingsError("keys names no frame; use 'mid', 'first', 'last' or an offset such as '-1'.")
@@ -293,6 +298,12 @@ def check(settings: EditSettings) -> None:
             f"anchor_every is {settings.anchor_every}, and normalization is over the {settings.normalization}; set it to "
             "'frame', or anchor_every to 0."
         )
+
+
+def _own_mask_acts(settings: EditSettings) -> bool:
+    """Whether the user's own mask can make a difference: without blend words there is no shape to narrow."""
+    shape = settings.blend_attention and bool(settings.blend_source or settings.own_mask in ("replace", "add"))
+    return shape or settings.blend_latents or settings.keep_background
 
 
 _MEANING = {"source": "is in the clip", "target": "shall be in it instead"}

@@ -76,7 +76,7 @@ class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
         draw_setting(column, settings, changed, "mask")
         draw_setting(column, settings, changed, "blend_threshold", slider=True)
         column = layout.column()
-        column.active = bool(settings.blend_words("source"))
+        column.active = bool(settings.blend_words("source") or settings.own_mask_action)
         draw_setting(column, settings, changed, "keep_background")
         column = layout.column()
         draw_setting(column, settings, changed, "anchor_cuts")

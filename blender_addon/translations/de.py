@@ -357,7 +357,7 @@ WORDS = {
     "Threshold": "Schwelle",
     "How sure a place must be to belong to the blend words; lower takes more of the picture": "Wie sicher eine Stelle zu den Blend-Wörtern gehören muss; niedriger nimmt mehr vom Bild",
     "Keep Background": "Hintergrund halten",
-    "Take the source's own pixels, at full resolution and with soft edges, wherever the picture is far from the blend words: what shall not change stays exactly as it was. Needs blend words": "Die Pixel der Quelle übernehmen, in voller Auflösung und mit weichen Rändern, wo das Bild fern von den Blend-Wörtern ist: Was sich nicht ändern soll, bleibt genau, wie es war. Braucht Blend-Wörter",
+    "Take the source's own pixels, at full resolution and with soft edges, wherever the picture is far from the blend words, and outside of your own mask: what shall not change stays exactly as it was. Needs one of them": "Die Pixel der Quelle übernehmen, in voller Auflösung und mit weichen Rändern, wo das Bild fern von den Blend-Wörtern ist, und außerhalb der eigenen Maske: Was sich nicht ändern soll, bleibt genau, wie es war. Braucht eins von beiden",
     "Shots Apart": "Schnitte beachten",
     "Find the strip's cuts: each shot takes its look from its own middle frame, and nothing is carried or averaged across a cut. Without, all frames take it from one, whatever that shows": "Die Schnitte des Strips finden: Jede Einstellung nimmt ihr Aussehen vom eigenen mittleren Bild, und nichts wird über einen Schnitt hinweg übertragen oder gemittelt. Sonst nehmen es alle Bilder von einem, was auch immer das zeigt",
     "Anchor Every": "Anker alle",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from protocol.settings import (
     draft_of,
 )
 
-from ..clips import read_clip, write_clip
+from ..clips import check_output, pixel_aspect, read_clip, write_clip
 from ..errors import EditError
 from . import run
 
@@ -34,8 +35,12 @@ def _edit(options: argparse.Namespace) -> None:
     home = endpoint.default_home()
     model = _model(home, options.model or BUILTIN_MODEL)
     settings = settings_of(options, models.base_of(model))
+    mask_paths = _mask_paths(options.out, settings.mask_words)
+    for path in (options.out, *mask_paths.values()):
+        check_output(path)
     start, end = options.frames
     frames, rate = read_clip(options.clip, start, end)
+    aspect = pixel_aspect(options.clip)
     from ..editing import Editor, Progress  # here, as it imports torch: a wrong word or path is answered at once
 
     editor = Editor.load(model, options.device, settings.precision, home)
@@ -46,12 +51,11 @@ def _edit(options: argparse.Namespace) -> None:
             bar.update(100 * progress.fraction - bar.n)
 
         result = editor.edit(frames, settings, show)
-    write_clip(options.out, result.frames, rate)
+    write_clip(options.out, result.frames, rate, aspect)
     print(f"{len(result.frames)} frames: {options.out}")
     for word, masks in result.masks.items():
-        path = options.out.with_name(f"{options.out.stem}-mask-{_safe(word)}{options.out.suffix}")
-        write_clip(path, masks, rate)
-        print(f"mask of '{word}': {path}")
+        write_clip(mask_paths[word], masks, rate, aspect)
+        print(f"mask of '{word}': {mask_paths[word]}")
     for note in result.notes:
         print(f"note: {note}")
 
@@ -87,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FILE_OR_FOLDER",
-        help="a .mp4, .mkv, .mov or .webm file, else a folder of PNGs",
+        help="a new .mp4, .mkv, .mov or .webm file, else a new folder of PNGs",
     )
     parser.add_argument(
         "--frames",
@@ -231,5 +235,11 @@ def _pair(value_type):
     return parse
 
 
-def _safe(word: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in word)
+def _mask_paths(out: Path, words: Sequence[str]) -> dict[str, Path]:
+    """Where the masks of `words` go beside `out`: no two into one."""
+    paths: dict[str, Path] = {}
+    for word in dict.fromkeys(words):
+        safe = "".join(letter if letter.isalnum() else "_" for letter in word)
+        names = (f"{out.stem}-mask-{safe}{number}{out.suffix}" for number in ("", *range(2, len(words) + 1)))
+        paths[word] = next(path for path in map(out.with_name, names) if path not in paths.values())
+    return paths

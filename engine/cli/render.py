@@ -128,6 +128,7 @@ class Shot:
         if self._is_there(digest):
             say.line("done", frames=len(paths), out=str(self._out), again=True)
             return
+        self._check_out()
         say.line("began", name=job.name, frames=len(paths), resumed=self._work.is_dir())
         from ..editing import Editor, Keep
         from ..service.frames import StoredClip
@@ -150,6 +151,14 @@ class Shot:
         os.replace(half, self._out)
         shutil.rmtree(self._work, ignore_errors=True)
         say.line("done", frames=len(paths), out=str(self._out), again=False)
+
+    def _check_out(self) -> None:
+        """`EditError` where something other than a result would have to make room for this one."""
+        out = self._out
+        if out.exists() and not (out.is_dir() and ((out / RECORD_NAME).is_file() or not any(out.iterdir()))):
+            raise EditError(
+                "exists", f"'{out}' has files that are no result of an edit.", "Name another folder as 'out'."
+            )
 
     def _model(self) -> models.Model | str:
         """What the job's model is on this machine; a path is taken as it is."""

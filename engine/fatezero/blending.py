@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .masks import OwnMask, blend_mask
+from .masks import OwnMask, blend_mask, without_words
 from .refined import place_mask
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Blend:
     """Masks are those of `refined`: of the source's words from the mean over all steps, known before the first."""
     own: OwnMask | None = None
     """The user's own mask. It makes blend words dispensable: the place that may change its shape (`attention`) is nowhere
-    then, and the place that may change at all (`latents`) is everywhere, before the own mask acts on them."""
+    then, and the place that may change at all (`latents`) is `masks.without_words`, before the own mask acts on them."""
 
     @property
     def mask_of(self) -> Callable[..., Tensor]:
@@ -106,5 +106,6 @@ def changing_masks(
     if masks:
         words = torch.stack(masks).any(0)
     else:
-        words = torch.ones(len(source_maps), 1, *sizes[level], dtype=torch.bool, device=source_maps.device)
+        size = len(source_maps), 1, *sizes[level]
+        words = torch.full(size, without_words(own.mode), dtype=torch.bool, device=source_maps.device)
     return [own.over(words)]

@@ -47,6 +47,12 @@ class OwnMask:
         return combined(words, own.to(words.device), self.mode)
 
 
+def without_words(mode: str) -> bool:
+    """Whether, without blend words, all of the picture may change before an own mask acts on that: the mask alone decides
+    then, as all of it is there to be narrowed, and nothing to be added to."""
+    return mode != "add"
+
+
 def combined(words: Tensor, own: Tensor, mode: str) -> Tensor:
     """The mask of the words and the user's own as one; both boolean, or both in levels (uint8)."""
     match mode:

@@ -6,6 +6,7 @@ import shutil
 from types import SimpleNamespace
 
 import bpy
+import pytest
 
 from tests.blender_addon.masks import write_set
 from tests.blender_addon.test_panels import Layout, drawn  # noqa: F401 (a fixture)
@@ -36,6 +37,44 @@ def test_own_mask(project, drawn):  # noqa: F811
     assert {"Kind", "Mask", "Invert"} <= set(drawn())
     own.own_mask_kind = "STRIP"
     assert {"Kind", "Strip", "Invert"} <= set(drawn())
+
+
+@pytest.mark.parametrize("preset", ["attribute", "style"])
+def test_an_own_mask_keeps_the_background_and_the_panel_says_so(project, preset):
+    own = project.scene.fatezero
+    project.prompts("a ball", "a white ball", preset=preset)
+    at_first = own.keep_background
+    assert not own.as_edit().keep_background  # no word says where
+    for mode in ("LIMIT", "SUBTRACT", "REPLACE", "ADD"):
+        own.own_mask_mode = mode
+        assert own.keep_background and own.as_edit().keep_background and own.as_edit().own_mask == mode.lower()
+        assert not own.changed_settings()
+    own.keep_background = False
+    assert not own.as_edit().keep_background if preset == "style" else not own.as_edit(own_mask="").keep_background
+    own.own_mask_mode = "NONE"
+    assert own.keep_background == at_first and not own.changed_settings()
+
+
+@pytest.mark.parametrize("mode", ["NONE", "ADD"])
+def test_keep_background_is_greyed_out_only_where_it_would_do_nothing(addon, project, mode):
+    project.prompts("a ball", "a white ball", own_mask_mode=mode)
+    active = {}
+
+    class Column:
+        active = True
+
+        def __getattr__(self, name):
+            def call(*arguments, **_):
+                if name == "prop":
+                    active[arguments[1]] = self.active
+                return Column() if name in ("column", "row") and self is layout else self
+
+            return call
+
+    layout = Column()
+    context = SimpleNamespace(scene=project.scene, region=SimpleNamespace(width=300))
+    addon.panels.edit.FATEZERO_PT_settings.draw(SimpleNamespace(layout=layout), context)
+    assert active["keep_background"] == (mode != "NONE") and active["steady"]
 
 
 def test_the_previews_overlays_have_ours_too(addon):

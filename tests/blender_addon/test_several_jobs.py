@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 import pytest
 
-from tests.blender_addon.conftest import FRAMES, reach, read_image, tick_until
+from tests.blender_addon.conftest import FRAMES, reach, read_image, tick_until, wait_until
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -194,3 +194,43 @@ def test_no_thread_of_ours_runs_while_undo_is_pushed(addon, project, session, be
     assert standing == [(True, False)]  # it was waited for, once
     session.cancel(waiting)
     tick_until(session, lambda: waiting.state == "cancelled")
+
+
+def test_one_that_is_cancelled_before_its_strip_is_made_leaves_nothing(addon, project, session, begin, strip):
+    job = begin(strip)
+    reach(session, "placing")
+    assert bpy.ops.fatezero.cancel.poll() and bpy.ops.fatezero.cancel(job=job.id) == {"FINISHED"}
+    tick_until(session, lambda: job.final)
+    assert job.state == "cancelled" and list(project.strips.keys()) == ["clip"]
+    assert not (project.folder / "fatezero").exists()
+    other = begin(strip)  # and holds nothing up
+    tick_until(session, lambda: other.state == "done")
+
+
+def test_strips_need_not_wait_until_all_frames_of_another_job_are_read(addon, project, session, begin, strip, tmp_path):
+    job = begin(strip)
+    reach(session, "done")
+    begun = []
+
+    class Frames(list):
+        """Says which of its files are being read."""
+
+        def __iter__(self):
+            for path in super().__iter__():
+                begun.append(path)
+                yield path
+
+    frames = Frames(tmp_path / f"{number:05}.png" for number in range(60))
+    for path in list.__iter__(frames):
+        with open(path, "wb") as file:
+            file.truncate(2**24)
+    order = addon.orders.Order("read-slowly", job.settings, frames, 24.0, "", "edit", [], None)
+    session.client.submit(order)
+    wait_until(lambda: len(begun) > 1)
+    wait_until(session.client.stand)
+    read = len(begun)
+    session.client.cancel(order.job_id, None)
+    session.client.go()
+    assert read < len(frames)
+    tick_until(session, session.client.events.empty)
+    assert len(begun) <= read + 1 and session.trouble is None

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from engine.cli import edit
+from engine.cli.edit import _mask_paths
 from engine.clips import read_clip, write_clip
 from protocol import models
 from protocol.settings import apply_preset
@@ -65,11 +66,21 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path, small_checkpoint):
     assert "needs blend words" in engine(
         "edit", folder, *PROMPTS, "--preset", "style", "--keep-background", *out, code=1
     )
+    taken = engine("edit", folder, *PROMPTS, "--out", folder, code=1)
+    assert "is not an empty folder" in taken
+    (tmp_path / "out-mask-cube").mkdir()
+    (tmp_path / "out-mask-cube" / "mine.txt").touch()
+    assert "is not an empty folder" in engine("edit", folder, *PROMPTS, "--masks", "cube", *out, code=1)
     (tmp_path / "empty").mkdir()
     assert "has no frames" in engine("edit", tmp_path / "empty", *PROMPTS, *out, code=1)
     (tmp_path / "text.mp4").write_text("not a video")
     assert "cannot be read as a video" in engine("edit", tmp_path / "text.mp4", *PROMPTS, *out, code=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_of_words_that_look_alike_in_a_name_are_kept_apart():
+    paths = _mask_paths(Path("out.mp4"), ("a-b", "cube", "a_b", "cube"))
+    assert [path.name for path in paths.values()] == ["out-mask-a_b.mp4", "out-mask-cube.mp4", "out-mask-a_b2.mp4"]
 
 
 def test_tune_makes_a_checkpoint_that_models_add_names(tmp_path, small_checkpoint):

@@ -177,6 +177,23 @@ def test_the_background_is_kept_to_the_own_masks_very_pixel(editor: Editor, circ
     assert which.kind == "blend" and shown.shape[0] == 2 and shown.max() > 200 and shown.min() == 0
 
 
+@MODES
+@pytest.mark.parametrize("preset", ["attribute", "style"])
+def test_where_no_word_names_a_place_the_own_mask_alone_decides(editor: Editor, circle, preset, mode):
+    settings = apply_preset(preset, "a red cube", "a shiny red cube", steps=3, own_mask=mode)
+    result = editor.edit(clip(), settings, own_masks=circle).frames
+    inside = circle == (0 if mode == "subtract" else 255)
+    outside = circle == (255 if mode == "subtract" else 0)
+    assert np.array_equal(result[outside], clip()[outside])
+    assert (result[inside] != clip()[inside]).mean() > 0.5
+
+
+def test_nothing_is_added_to_where_no_word_names_a_place(small_edit, left):
+    states = small_edit.run(blend=Blend((), latents=True, own=OwnMask("add", left)))
+    masked = [state.latent_masks[0] for state in states if state.latent_masks]
+    assert masked and all(torch.equal(found, left > 127) for found in masked)
+
+
 def test_without_a_mask_for_each_frame_nothing_is_begun(editor: Editor, circle):
     for settings, masks in (
         (asked(own_mask="replace"), None),

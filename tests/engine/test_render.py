@@ -121,3 +121,13 @@ def test_help_lists_every_exit_code():
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for code, meaning in EXIT_CODES.items():
         assert f"{code}  {meaning}" in told
+
+
+def test_a_folder_with_other_files_does_not_make_room_for_a_result(shot):
+    job = shot("taken")
+    frames = files(job.parent / "frames")
+    again = json.loads(job.read_text()) | {"out": "frames"}
+    job.write_text(json.dumps(again))
+    code, lines = render(job)
+    assert code == REFUSED and [line["event"] for line in lines] == ["failed"] and lines[0]["code"] == "exists"
+    assert "no result of an edit" in lines[0]["sentence"] and files(job.parent / "frames") == frames

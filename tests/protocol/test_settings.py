@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from protocol.settings import (
+    OWN_MASKS,
     PRESETS,
     EditSettings,
     Preset,
@@ -76,6 +77,8 @@ def test_what_is_given_goes_before_the_preset():
         ({"own_mask": "invert"}, "replace, limit, add, subtract"),
         ({"own_mask": "limit"}, "has nothing to act on"),
         ({"own_mask": "subtract"}, "has nothing to act on"),
+        ({"own_mask": "replace", "blend_attention": False}, "set keep_background or blend_latents"),
+        ({"own_mask": "limit", "blend_attention": False, "blend_source": ("cube",)}, "has nothing to act on"),
         ({"keys": ()}, "names no frame"),
         ({"keys": ("²",)}, "keys has '²'"),
         ({"keys": ("+-1",)}, "keys has '+-1'"),
@@ -106,6 +109,22 @@ def test_each_setting_out_of_range_is_one_sentence(changes, words):
 )
 def test_an_own_mask_stands_in_for_blend_words(changes):
     check(msgspec.structs.replace(EditSettings(source=SOURCE, target=TARGET), **changes))
+
+
+@pytest.mark.parametrize("mode", OWN_MASKS)
+@pytest.mark.parametrize("model", ["builtin", "sd"])
+@pytest.mark.parametrize("preset", ["style", "attribute", "shape", "reconstruct"])
+def test_an_own_mask_acts_whatever_the_preset_and_the_words(preset, model, mode):
+    words = "a ball", "a ball on grass"  # none that names a place
+    settings = apply_preset(preset, *words, model=model, own_mask=mode)
+    assert settings.keep_background
+    assert settings.blend_latents == (model == "builtin" and preset in ("attribute", "shape"))
+    assert apply_preset(preset, *words, model=model, own_mask="") == apply_preset(preset, *words, model=model)
+
+
+def test_an_own_mask_leaves_what_is_said_of_the_background():
+    settings = apply_preset("shape", SOURCE, "a red ball on grass", own_mask="limit", keep_background=False)
+    assert not settings.keep_background and settings.blend_latents
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are():

@@ -1,0 +1,122 @@
+"""Clips on disk: as a player shows them on the way in; whole, alone and shown alike on the way out."""
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.clips import check_output, pixel_aspect, read_clip, write_clip
+from engine.errors import EditError
+
+TURNS = {"clockwise": (0, 1, -1, 0), "over": (-1, 0, 0, -1), "counter-clockwise": (0, -1, 1, 0)}
+"""The display matrix of a video that players turn so."""
+NTSC = Fraction(30000, 1001)
+
+
+def corners(frames=2) -> np.ndarray:
+    """32 x 64 pixels, each quarter of another grey."""
+    picture = np.kron(np.array([[40, 90], [150, 220]], np.uint8), np.ones((16, 32), np.uint8))
+    return np.broadcast_to(picture[None, :, :, None], (frames, 32, 64, 3)).copy()
+
+
+def turned(path: Path, how: str) -> Path:
+    """The video with another display matrix, as a telephone writes it."""
+    data = bytearray(path.read_bytes())
+    matrix = data.find(b"tkhd") + 4 + 4 + 20 + 8 + 8  # version and flags, times and numbers, reserved, layer
+    assert struct.unpack_from(">9i", data, matrix) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    a, b, c, d = (65536 * value for value in TURNS[how])
+    struct.pack_into(">9i", data, matrix, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("how", TURNS)
+def test_a_video_is_read_as_a_player_shows_it(tmp_path, how):
+    write_clip(tmp_path / "clip.mp4", corners(), Fraction(24), Fraction(16, 15))
+    frames, _ = read_clip(turned(tmp_path / "clip.mp4", how))
+    expected = np.rot90(corners(), {"clockwise": 3, "over": 2, "counter-clockwise": 1}[how], axes=(1, 2))
+    assert frames.shape == expected.shape and np.abs(frames.astype(int) - expected).max() < 12
+    assert pixel_aspect(tmp_path / "clip.mp4") == (Fraction(16, 15) if how == "over" else Fraction(15, 16))
+
+
+def test_photographs_stand_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(corners()[0]).save(tmp_path / "1.jpg", exif=exif, quality=95)
+    frames, _ = read_clip(tmp_path)
+    expected = np.rot90(corners(1), 3, axes=(1, 2))
+    assert frames.shape == expected.shape and np.abs(frames.astype(int) - expected).max() < 12
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+def test_a_video_keeps_size_rate_and_pixels_shape(tmp_path, suffix):
+    path = tmp_path / f"clip{suffix}"
+    write_clip(path, corners(3), NTSC, Fraction(16, 15))
+    frames, rate = read_clip(path)
+    assert frames.shape == (3, 32, 64, 3) and np.abs(frames.astype(int) - corners(3)).max() < 12
+    assert abs(rate - NTSC) < Fraction(1, 100)
+    assert suffix == ".webm" or pixel_aspect(path) == Fraction(16, 15)
+    assert [there.name for there in tmp_path.iterdir()] == [path.name]
+
+
+def test_images_of_16_bits_are_refused(tmp_path):
+    grey = np.linspace(0, 65535, 12).reshape(3, 4).astype(np.uint16)
+    for suffix in ("png", "tif"):
+        folder = tmp_path / suffix
+        folder.mkdir()
+        Image.fromarray(grey).save(folder / f"1.{suffix}")
+        with pytest.raises(EditError, match="more than 8 bits per channel") as refused:
+            read_clip(folder)
+        assert refused.value.code == "sixteen-bit"
+        Image.fromarray((grey >> 8).astype(np.uint8)).save(folder / f"1.{suffix}")
+        assert read_clip(folder)[0].shape == (1, 3, 4, 3)
+
+
+def test_what_is_there_is_neither_mixed_with_nor_replaced(tmp_path):
+    folder, video = tmp_path / "out", tmp_path / "out.mp4"
+    write_clip(folder, corners(4), Fraction(24))
+    write_clip(video, corners(2), Fraction(24))
+    before = {path: path.read_bytes() for path in (*folder.iterdir(), video)}
+    assert len(before) == 5
+    for refuse in (lambda: write_clip(folder, corners(2), Fraction(24)), lambda: check_output(folder)):
+        with pytest.raises(EditError, match="is not an empty folder. Give the path of a new folder"):
+            refuse()
+    with pytest.raises(EditError, match="There is already a"):
+        check_output(video)
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(EditError, match="is not an empty folder"):
+        check_output(tmp_path / "notes")
+    with pytest.raises(EditError, match="Nothing can be written to"):
+        check_output(tmp_path / "notes" / "out.mp4")
+    assert before == {path: path.read_bytes() for path in (*folder.iterdir(), video)}
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".DS_Store").touch()
+    for path in (tmp_path / "empty", tmp_path / "new" / "out.mp4", tmp_path / "new"):
+        check_output(path)
+    assert not (tmp_path / "new").exists()
+    write_clip(tmp_path / "empty", corners(2), Fraction(24))
+    assert np.array_equal(read_clip(tmp_path / "empty")[0], corners(2))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_whose_writing_ends_early_has_nothing(tmp_path, there):
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+
+    def frames():
+        yield from corners(2)
+        raise KeyboardInterrupt
+
+    class Stopped:
+        """Frames of which the user has enough before the last one."""
+
+        __len__ = staticmethod(lambda: 3)
+        __iter__ = staticmethod(frames)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_clip(out, Stopped(), Fraction(24))
+    assert out.exists() == there and not (there and list(out.iterdir()))
