@@ -120,6 +120,36 @@ def test_time_passes_and_nothing_is_lost_that_was_not_fetched(kept):
     assert kept.journal.status("local", "unfetched").frames == [result] and all(kept.has(frame, result))
 
 
+def _put(store: Store, name: str) -> None:
+    assert Store(store.path("local", name).parents[2], "worker").put("local", _OLD_BYTES) == name
+
+
+def _upload(store: Store, name: str) -> None:
+    assert store.upload("local", name, len(_OLD_BYTES), 0, _OLD_BYTES) == len(_OLD_BYTES)
+
+
+def _ask(store: Store, name: str) -> None:
+    assert store.missing("local", [name]) == []
+
+
+_OLD_BYTES = b"mask" * 10
+
+
+@pytest.mark.parametrize("use", [_put, _upload, _ask])
+@pytest.mark.parametrize("pressed", [False, True])
+def test_an_old_blob_that_somebody_relies_on_again_stays(kept, use, pressed):
+    """Be it the same mask of another edit, or the frames of a job that is about to be submitted."""
+    name = kept.store.put("local", _OLD_BYTES)
+    os.utime(kept.store.path("local", name), (LONG_AGO, LONG_AGO))
+    other, counted = kept.blob(10, LONG_AGO + 60), kept.retention
+    use(kept.store, name)
+    if pressed:
+        counted.admit("local", 955)
+    else:
+        counted.sweep()
+    assert kept.has(name, other) == [True, False]
+
+
 @pytest.mark.parametrize("jump", [-10 * retention.KEEP_SECONDS, 10_000 * retention.KEEP_SECONDS])
 def test_a_clock_that_jumps_costs_nothing_that_is_needed(kept, jump, monkeypatch):
     frame, result = kept.blob(50, time.time()), kept.blob(50, time.time())
