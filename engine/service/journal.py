@@ -188,6 +188,11 @@ class Journal:
         query = f"SELECT owner, job_id FROM jobs WHERE {_OPEN} OR state = 'failed'"
         return set(self._database.execute(query).fetchall())
 
+    def failed(self, before: float) -> list[tuple[str, str]]:
+        """Owner and id of the jobs that failed before that time, in seconds since the epoch, oldest first."""
+        query = "SELECT owner, job_id FROM jobs WHERE state = 'failed' AND ended < ? ORDER BY ended, number"
+        return self._database.execute(query, (before,)).fetchall()
+
     def needed(self, before: float) -> set[tuple[str, str]]:
         """Owner and name of blobs that a job needs: it has not ended, its result was not taken, or it ended later.
 
