@@ -182,8 +182,8 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
     )
     anchor_cuts: BoolProperty(
         name="Shots Apart",
-        description="Find the strip's cuts, and let each shot take its look from its own middle frame. Without, all frames "
-        "take it from one, whatever that shows",
+        description="Find the strip's cuts: each shot takes its look from its own middle frame, and nothing is carried or "
+        "averaged across a cut. Without, all frames take it from one, whatever that shows",
         default=_DEFAULTS.anchor_cuts,
         options=set(),
     )

@@ -68,14 +68,14 @@ class EditRun:
         self._schedule, self._steps = schedule, schedule.steps
         self._ticker = Ticker(report, self._costs())
         temporal, whole = temporal_settings(editor.checkpoint.profile, settings), clip.shape[0]
-        self._temporal, notes = anchored(
+        self._temporal, cuts, notes = anchored(
             temporal, settings, clip, lambda read: report(Progress("read", read, whole, 0.0))
         )
         if part:
             clip, write, self._temporal = _parted(clip, part, write, self._temporal, settings)
             preview = preview and _of_whole(clip, preview)
         self._geometry = editor.geometry(clip)
-        self._finishing = Finishing(clip, own_masks, settings, self._geometry, write)
+        self._finishing = Finishing(clip, own_masks, settings, self._geometry, write, cuts)
         if self._finishing.edited is not clip:
             clip, own_masks = self._finishing.edited, self._finishing.edited_masks
             preview = preview and _of_whole(clip, preview)
@@ -335,7 +335,8 @@ class EditRun:
             geometry=asdict(self._geometry),
             source=self._plan.source.tokens,
             steps=self._steps,
-            temporal=asdict(self._temporal),
+            # Without cuts as it was before there could be some: what is kept stays known.
+            temporal={name: value for name, value in asdict(self._temporal).items() if name != "cuts" or value},
             scheduler=dict(self._editor.checkpoint.scheduler_config),
             **({"reuse": self._plan.reuse} if self._plan.reuse > 1 else {}),
         )
@@ -349,6 +350,8 @@ def _parted(
         raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
     if settings.keyframe_step > 1:
         raise EditError("needs-whole-clip", "Frames that are filled by motion need their keyframes.")
+    if temporal.cuts:
+        raise EditError("needs-whole-clip", "Shots with several key frames each are edited one after the other.")
     whole = clip.shape[0]
     some = PartOfClip(clip, computed(part, whole, temporal.keys, temporal.served, reach(settings.steady)))
     places = {frame: index for index, frame in enumerate(some.frames)}

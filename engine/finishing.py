@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -31,17 +31,27 @@ _TAKEN = object()
 class Finishing:
     """Of one clip (or part of one), whose `edited` frames and `edited_masks` are what the model edits."""
 
-    def __init__(self, clip: Clip, own_masks: Masks | None, settings: EditSettings, geometry: Geometry, write: Write):
+    def __init__(
+        self,
+        clip: Clip,
+        own_masks: Masks | None,
+        settings: EditSettings,
+        geometry: Geometry,
+        write: Write,
+        cuts: Sequence[int] = (),
+    ):
+        """`cuts`: the frames of the whole clip with which a new shot begins: nothing is carried across them."""
         self._clip, self._own_masks, self._settings, self._geometry = clip, own_masks, settings, geometry
         self._write = write
         self.edited, self.edited_masks = clip, own_masks
-        self._numbers = range(clip.shape[0])
+        self._numbers, self._cuts = range(clip.shape[0]), cuts
         self._source = lru_cache(4)(lambda number: geometry.to_levels(clip[number : number + 1][..., :3])[0])
         self._filling = None
         if settings.keyframe_step > 1 or settings.steady:
             opencv()  # whoever lacks it hears of it before the edit, not after
         if settings.keyframe_step > 1:
-            self._numbers = keyframes(clip.shape[0], settings.keyframe_step)
+            self._numbers = keyframes(clip.shape[0], settings.keyframe_step, cuts)
+            self._cuts = [self._numbers.index(cut) for cut in cuts]
             self.edited = Chosen(clip, self._numbers)
             self.edited_masks = own_masks and Chosen(own_masks, self._numbers)
             self._filling = Filling(self._source, geometry.crop)
@@ -58,7 +68,7 @@ class Finishing:
             (numbers[part.start + place], picture) for part, some in decoded for place, picture in enumerate(some)
         )
         for number, levels in steadied(
-            single, lambda number: self._source_of_edited(places[number]), self._settings.steady
+            single, lambda number: self._source_of_edited(places[number]), self._settings.steady, self._cuts
         ):
             yield slice(places[number], places[number] + 1), levels[None]
 

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from .fatezero.keys import shots_between
 from .motion import Between, resized, warped
 from .steady import to_levels
 
@@ -23,9 +24,14 @@ LEAST = 1e-4
 T = TypeVar("T")
 
 
-def keyframes(frames: int, step: int) -> list[int]:
-    """The numbers of those of so many frames that the model edits: every `step`-th, and the last."""
-    return sorted({*range(0, frames, step), frames - 1})
+def keyframes(frames: int, step: int, cuts: Sequence[int] = ()) -> list[int]:
+    """The numbers of those of so many frames that the model edits: every `step`-th of each shot, and its last.
+
+    `cuts`: the frames, ascending, with which the second shot begins and all later ones. So no frame lies between
+    keyframes of two shots.
+    """
+    shots = shots_between(cuts, frames)
+    return sorted({frame for first, end in shots for frame in (*range(first, end, step), end - 1)})
 
 
 class Chosen(Generic[T]):

@@ -30,11 +30,17 @@ LASTING = 3
 def find_cuts(clip: Clip, told: Callable[[int], None] = lambda frames: None) -> list[int]:
     """The frames, ascending, with which the clip's second shot begins and all later ones.
 
-    Reads the clip once, a few frames at a time, and keeps of each a picture of 18 x 32 pixels. `told` hears how many are
-    read, every 32 frames. A cut is a change that is large, sharp and lasting (`LEAST`, `SHARPER`, `LASTING`). So pans, shakes, flashes,
-    fades and dissolves are none, nor is a shot of fewer than four frames.
+    Reads the clip once, a few frames at a time, and keeps of each a picture of 18 x 32 pixels; but a clip that has its
+    `cuts`, as they were found before, is not read. `told` hears how many are read, every 32 frames. A cut is a change
+    that is large, sharp and lasting (`LEAST`, `SHARPER`, `LASTING`). So pans, shakes, flashes, fades and dissolves are
+    none, nor is a shot of fewer than four frames.
     """
-    pictures = _small_pictures(clip, told)
+    known = getattr(clip, "cuts", None)
+    return cuts_between(small_pictures(clip, range(clip.shape[0]), told)) if known is None else list(known)
+
+
+def cuts_between(pictures: np.ndarray) -> list[int]:
+    """As `find_cuts`, from the `small_pictures` of all frames."""
     steps = _differences(pictures[:-1], pictures[1:])
     return [frame for frame in range(1, len(pictures)) if _is_cut(pictures, steps, frame)]
 
@@ -49,16 +55,17 @@ def _is_cut(pictures: np.ndarray, steps: np.ndarray, frame: int) -> bool:
     return all(_differences(before, other).min() >= LEAST for other in after)
 
 
-def _small_pictures(clip: Clip, told: Callable[[int], None]) -> np.ndarray:
-    """(F, ROWS, COLUMNS, 3) float32: the means of the pixels in each place."""
-    frames, height, width, _ = clip.shape
+def small_pictures(clip: Clip, frames: range, told: Callable[[int], None] = lambda frames: None) -> np.ndarray:
+    """(n, ROWS, COLUMNS, 3) float32 of some frames that follow each other: the means of the pixels in each place."""
+    _, height, width, _ = clip.shape
     rows, columns = (np.arange(count) * side // count for count, side in ((ROWS, height), (COLUMNS, width)))
     sizes = np.diff(rows, append=height).clip(1)[:, None, None] * np.diff(columns, append=width).clip(1)[:, None]
-    pictures = np.empty((frames, ROWS, COLUMNS, 3), np.float32)
-    for start in range(0, frames, _READ_AT_ONCE):
+    pictures = np.empty((len(frames), ROWS, COLUMNS, 3), np.float32)
+    for start in range(0, len(frames), _READ_AT_ONCE):
         if start and not start % _TOLD_EVERY:
             told(start)
-        for index, frame in enumerate(clip[start : start + _READ_AT_ONCE], start):
+        some = frames[start : start + _READ_AT_ONCE]
+        for index, frame in enumerate(clip[some.start : some.stop], start):
             lines = np.add.reduceat(frame[..., :3], rows, axis=0, dtype=np.float32)
             pictures[index] = np.add.reduceat(lines, columns, axis=1) / sizes
     return pictures

@@ -9,8 +9,9 @@ by motion between frames that are nearer, which is surer.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,17 +55,20 @@ def reach(beside: int) -> int:
 
 
 def steadied(
-    edited: Iterable[tuple[int, np.ndarray]], source: Callable[[int], np.ndarray], beside: int
+    edited: Iterable[tuple[int, np.ndarray]],
+    source: Callable[[int], np.ndarray],
+    beside: int,
+    cuts: Sequence[int] = (),
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Frames in their order, each with its number and (h, w, 3) uint8, averaged with `beside` frames on either side.
 
     `source` gives the clip's own frame of a number, alike; it is asked once for each. `beside` frames and one are held at
     a time, for each pass. The first and the last frames have fewer neighbours, and so have those beside numbers that are
-    left out.
+    left out. `cuts`: the numbers, ascending, with which a new shot begins, which has no neighbours before.
     """
     frames = ((number, picture, source(number)) for number, picture in edited)
     for _ in range(PASSES):
-        frames = _averaged(frames, beside)
+        frames = _averaged(frames, beside, cuts)
     for number, values, _ in frames:
         yield number, to_levels(values)
 
@@ -75,12 +79,15 @@ def to_levels(values: np.ndarray) -> np.ndarray:
 
 
 def _averaged(
-    frames: Iterable[tuple[int, np.ndarray, np.ndarray]], beside: int
+    frames: Iterable[tuple[int, np.ndarray, np.ndarray]], beside: int, cuts: Sequence[int]
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     waiting: deque[_Frame] = deque()
     for frame in frames:
         new = _Frame.of(*frame)
-        while waiting and new.number - waiting[0].number > beside:
+        first = new.number - beside
+        if begun := bisect_right(cuts, new.number):
+            first = max(first, cuts[begun - 1])
+        while waiting and waiting[0].number < first:
             yield waiting.popleft().averaged()
         for before in waiting:
             motion = Between(before.source, new.source)

@@ -80,8 +80,8 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Several anchors in place of one middle frame, so many frames apart at most; every frame attends to the two beside
     it, cross-faded. 0: one for the clip, or for each of its shots."""
     anchor_cuts: bool = True
-    """Find the clip's cuts, and let each shot have anchors of its own. Where `keys` are not one fixed frame, or
-    checkpoint or normalisation need the whole clip, it stays one."""
+    """Find the clip's cuts, and let each shot have anchors, or `keys`, and keyframes of its own; nor is it steadied
+    across a cut. Only a tuned checkpoint's temporal layers and the whole clip's normalisation see all shots."""
     normalization: str = "frame"
     """Statistics of group normalisation: of each `frame`, or of the whole `clip` (as the authors ran it)."""
     keyframe_step: int = 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.parts import cut
-from engine.service.jobs import PARTS_A_WORKER
+from engine.service.dispatch import PARTS_A_WORKER
 from engine.service.turns import Asking, Turns
 from protocol.settings import EditSettings
 

@@ -354,7 +354,7 @@ WORDS = {
     "Keep Background": "Hintergrund halten",
     "Take the source's own pixels, at full resolution and with soft edges, wherever the picture is far from the blend words: what shall not change stays exactly as it was. Needs blend words": "Die Pixel der Quelle übernehmen, in voller Auflösung und mit weichen Rändern, wo das Bild fern von den Blend-Wörtern ist: Was sich nicht ändern soll, bleibt genau, wie es war. Braucht Blend-Wörter",
     "Shots Apart": "Schnitte beachten",
-    "Find the strip's cuts, and let each shot take its look from its own middle frame. Without, all frames take it from one, whatever that shows": "Die Schnitte des Strips finden und jede Einstellung ihr Aussehen vom eigenen mittleren Bild nehmen lassen. Sonst nehmen es alle Bilder von einem, was auch immer das zeigt",
+    "Find the strip's cuts: each shot takes its look from its own middle frame, and nothing is carried or averaged across a cut. Without, all frames take it from one, whatever that shows": "Die Schnitte des Strips finden: Jede Einstellung nimmt ihr Aussehen vom eigenen mittleren Bild, und nichts wird über einen Schnitt hinweg übertragen oder gemittelt. Sonst nehmen es alle Bilder von einem, was auch immer das zeigt",
     "Anchor Every": "Anker alle",
     "For long strips whose picture changes: frames, so many apart at most, that those between them take their look from, cross-faded. 0: one frame for all of a shot": "Für lange Strips, deren Bild sich ändert: Bilder in höchstens diesem Abstand, von denen die dazwischen ihr Aussehen nehmen, überblendet. 0: ein Bild für die ganze Einstellung",
     "The model that makes the edit": "Das Modell, das bearbeitet",

@@ -178,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="anchor_cuts",
         action="store_false",
         default=None,
-        help="let all of a clip attend to one frame across its cuts, which are found otherwise",
+        help="edit a clip as one shot, across its cuts; otherwise these are found, and nothing is carried across them",
     )
     fine.add_argument(
         "--normalization", choices=("frame", "clip"), help="group normalisation over each frame, or the clip"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .attention import Anchors, Call
-from .keys import FIXED_KEYS, Served, key_frames
+from .keys import FIXED_KEYS, Served, key_frames, shots_between
 from .reuse import Deep
 
 
@@ -27,6 +27,8 @@ class TemporalSettings:
     """Of a part of a clip: where the whole clip's first, middle and last frame lie in it."""
     served: tuple[Served, ...] = ()
     """Of a clip with several anchors (or a part of it): those of each frame, in place of `keys`."""
+    cuts: tuple[int, ...] = ()
+    """The frames, ascending, with which the second shot begins and all later ones, where each shot has `keys` of its own."""
 
     @property
     def needs_whole_clip(self) -> bool:
@@ -35,12 +37,16 @@ class TemporalSettings:
 
     def chosen(self, frames: int) -> list[list[int]]:
         """For each of the keys the frame that serves each frame."""
-        return key_frames(self.keys, frames, self.fixed)
+        return key_frames(self.keys, frames, self.fixed, self.cuts)
 
     def anchors(self, frames: int) -> list[int]:
-        """The frames that serve all others, of a clip that need not be whole; of several anchors the first."""
+        """The frames that serve all others, of a clip that need not be whole; of several anchors the first, and of
+        several shots those of the longest."""
         if self.served:
             return [self.served[0].before]
+        if self.cuts:
+            first, end = max(shots_between(self.cuts, frames), key=lambda shot: shot[1] - shot[0])
+            return [first + anchor for anchor in replace(self, cuts=()).anchors(end - first)]
         return sorted({chosen[0] for chosen in self.chosen(frames)})
 
     def parts(self, frames: int, size: int | None) -> list[list[int]]:
@@ -80,6 +86,9 @@ def calls(
     if temporal.served:
         yield from _calls_along(temporal, rows, frames, size, between)
         return
+    if temporal.cuts and not temporal.needs_whole_clip:
+        yield from _calls_by_shot(temporal, rows, frames, size, between)
+        return
     parts = temporal.parts(frames, size)
     place = {frame: index for index, frame in enumerate(parts[0])}
     keys = [[place[chosen[frame]] for frame in parts[0]] for chosen in temporal.chosen(frames)]
@@ -93,6 +102,21 @@ def calls(
             Call(rows, len(part), keys=() if done else keys, anchors=anchors, pooled_norm=temporal.pooled_norm),
         )
         done += len(part)
+
+
+def _calls_by_shot(
+    temporal: TemporalSettings, rows: tuple[str, ...], frames: int, size: int | None, between: Between
+) -> Iterator[tuple[Tensor, Call]]:
+    """The calls of one shot after the other, which have no frame in common."""
+    for first, end in shots_between(temporal.cuts, frames):
+        if first:
+            between(first / frames)
+
+        def told(share: float, first: int = first, count: int = end - first) -> None:
+            between((first + share * count) / frames)
+
+        for part, call in calls(replace(temporal, cuts=()), rows, end - first, size, told):
+            yield part + first, call
 
 
 def _calls_along(

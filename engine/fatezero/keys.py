@@ -13,16 +13,27 @@ def fixed_frames(frames: int) -> tuple[int, int, int]:
     return 0, (frames - 1) // 2, frames - 1
 
 
-def key_frames(keys: Sequence[str], frames: int, fixed: tuple[int, int, int] | None = None) -> list[list[int]]:
+def key_frames(
+    keys: Sequence[str], frames: int, fixed: tuple[int, int, int] | None = None, cuts: Sequence[int] = ()
+) -> list[list[int]]:
     """For each of `keys` the frame that serves each frame: `first`, `mid`, `last`, or an offset clamped to the clip.
 
-    `fixed`: where the first three lie, if not where a whole clip of so many frames has them.
+    `fixed`: where the first three lie, if not where a whole clip of so many frames has them. `cuts`: the frames,
+    ascending, with which the second shot begins and all later ones: each shot is served as a clip of its own.
     """
+    if cuts:
+        shots = [(first, key_frames(keys, end - first)) for first, end in shots_between(cuts, frames)]
+        return [[first + frame for first, its in shots for frame in its[place]] for place in range(len(keys))]
     places = dict(zip(FIXED_KEYS, fixed or fixed_frames(frames)))
     return [
         [places[key] if key in places else min(max(frame + int(key), 0), frames - 1) for frame in range(frames)]
         for key in keys
     ]
+
+
+def shots_between(cuts: Sequence[int], frames: int) -> list[tuple[int, int]]:
+    """The first frame of each shot, and the one after its last."""
+    return list(zip((0, *cuts), (*cuts, frames)))
 
 
 class Served(NamedTuple):
@@ -44,7 +55,7 @@ def several_anchors(key: str, frames: int, cuts: Sequence[int] = (), every: int 
     `FIXED_KEYS`.
     """
     served = []
-    for first, end in zip((0, *cuts), (*cuts, frames)):
+    for first, end in shots_between(cuts, frames):
         count = end - first
         stretches = -(-count // every) if every else 1
         if stretches > 1:

@@ -18,6 +18,7 @@ from protocol import PROTOCOL_VERSION, limits, messages, models, wire
 from protocol.errors import ProtocolError
 
 from .accounts import LOCAL
+from .dispatch import Dispatch
 from .jobs import Jobs
 from .pipes import Work
 from .previews import Previews
@@ -68,6 +69,7 @@ class Desk:
         self,
         home: Path,
         jobs: Jobs,
+        dispatch: Dispatch,
         store: Store,
         retention: Retention,
         previews: Previews,
@@ -76,7 +78,7 @@ class Desk:
         stop: Callable[[], None],
         set_lifetime: Callable[[messages.Ends], None],
     ):
-        self._home, self._jobs, self._store, self._retention = home, jobs, store, retention
+        self._home, self._jobs, self._dispatch, self._store, self._retention = home, jobs, dispatch, store, retention
         self._previews = previews
         self._device, self._say, self._stop, self._set_lifetime = device, say, stop, set_lifetime
         self._items: queue.SimpleQueue[Request | FromWorker | None] = queue.SimpleQueue()
@@ -103,12 +105,12 @@ class Desk:
                     return
                 self._take(item)
         finally:
-            self._jobs.close()
+            self._dispatch.close()
 
     def _take(self, item: Request | FromWorker) -> None:
         try:
             if isinstance(item, FromWorker):
-                self._jobs.receive(item)
+                self._dispatch.receive(item)
             else:
                 answer = self._answer(item)
                 self._say(answer)
@@ -119,11 +121,11 @@ class Desk:
 
     def _look_round(self) -> None:
         try:
-            self._jobs.check()
-            self._jobs.advance()
+            self._dispatch.check()
+            self._dispatch.advance()
             self.idle = self._jobs.idle
             if time.monotonic() - self._weighed > WEIGH_EVERY:
-                self._weighed, self.held = time.monotonic(), self._jobs.held()
+                self._weighed, self.held = time.monotonic(), self._dispatch.held()
             if time.monotonic() - self._swept > SWEEP_EVERY:
                 self._swept = time.monotonic()
                 self._retention.sweep()
@@ -194,7 +196,7 @@ class Desk:
                 self._set_lifetime(ends)
                 return (messages.Noted(),)
             case messages.Rest():
-                jobs.rest()
+                self._dispatch.rest()
                 self._weighed = float("-inf")
                 return (messages.Noted(),)
             case messages.Shutdown():
@@ -211,7 +213,7 @@ class Desk:
         return messages.Welcome(
             version=PROTOCOL_VERSION,
             engine=engine.__version__,
-            device=self._jobs.device or self._device,
+            device=self._dispatch.device or self._device,
             models=models.known(self._home),
             limits=limits.as_dict(),
         )

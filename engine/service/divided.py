@@ -27,8 +27,13 @@ _parts = msgspec.json.Decoder(list[Part]).decode
 
 def folder_of(home: Path, work: pipes.Work) -> Path:
     """Where a job, or its part, keeps what it goes on from."""
-    folder = home / "jobs" / work.owner / work.job_id
+    folder = folder_of_whole(home, work)
     return folder / f"{work.part.first}-{work.part.end}" if work.part else folder
+
+
+def folder_of_whole(home: Path, work: pipes.Work) -> Path:
+    """Where a job keeps what all its parts may see."""
+    return home / "jobs" / work.owner / work.job_id
 
 
 def split(home: Path, work: pipes.Work, most: int) -> list[Part]:
@@ -58,7 +63,7 @@ def kept(home: Path, work: pipes.Work, store: Store) -> pipes.Finished | None:
 
 def keep(home: Path, work: pipes.Work, result: pipes.Finished) -> None:
     """Note the part's result; `ProtocolError` where the disk does not take it."""
-    _write(folder_of(home, work) / _name(work), pipes.encode(result))
+    write_whole(folder_of(home, work) / _name(work), pipes.encode(result))
 
 
 def joined(results: Sequence[pipes.Finished]) -> pipes.Finished:
@@ -81,7 +86,7 @@ def joined(results: Sequence[pipes.Finished]) -> pipes.Finished:
 
 def _noted(home: Path, work: pipes.Work, parts: list[Part]) -> list[Part]:
     with contextlib.suppress(ProtocolError):  # then it may be cut otherwise next time, and begin anew
-        _write(folder_of(home, work) / CUT_NAME, msgspec.json.encode(parts))
+        write_whole(folder_of(home, work) / CUT_NAME, msgspec.json.encode(parts))
     return parts
 
 
@@ -90,8 +95,8 @@ def _name(work: pipes.Work) -> str:
     return f"result-{hashlib.sha256(asked).hexdigest()[:32]}"
 
 
-def _write(path: Path, data: bytes) -> None:
-    """There whole or not at all, unless the machine goes off, which the reader notices."""
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file: there whole or not at all, unless the machine goes off, which the reader notices."""
     temporary = path.with_name(f"writing-{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -30,6 +30,8 @@ class StoredClip:
 
     def __init__(self, paths: Sequence[Path]):
         self._paths, transparent, first = paths, False, None
+        self.cuts: list[int] | None = None
+        """The frames with which its second shot begins and all later ones, where somebody has found them."""
         for number, path in enumerate(paths, start=1):
             with _open(number, path) as image:
                 transparent = transparent or image.has_transparency_data

@@ -29,8 +29,9 @@ from protocol.messages import Ends, JobStatus
 from . import accounts, logs
 from .accounts import Accounts
 from .desk import Announcement, Answer, Desk
+from .dispatch import Dispatch
 from .gateway import Gateway
-from .giving_way import TURN
+from .giving_way import TURN, GivingWay
 from .home import Home
 from .inbox import Inbox
 from .jobs import Jobs
@@ -41,6 +42,7 @@ from .ray_pool import RayPool
 from .retention import DEFAULT_QUOTA, Retention
 from .shares import Shares
 from .store import Store, cannot_store
+from .table import Table
 from .turns import Turns
 from .workers import STEP_LIMIT, FromWorker, WorkerOptions
 
@@ -105,12 +107,14 @@ class Server:
             shares = Shares(home.path)
             turns = Turns(shares.share, shares.most)
             previews = Previews(inbox.post)
-            jobs = Jobs(
-                home.files, journal, store, retention, pool, turns, self._announce, previews.show, workers.step_limit,
-                options.tuning_turn,
+            giving_way = GivingWay(turns, options.tuning_turn)
+            table = Table(journal, pool, giving_way, self._announce)
+            dispatch = Dispatch(
+                home.files, table, journal, store, retention, pool, turns, giving_way, previews.show, workers.step_limit
             )  # fmt: skip
+            jobs = Jobs(home.files, table, dispatch, journal, store, retention)
             self._desk = Desk(
-                home.files, jobs, store, retention, previews, ", ".join(workers.devices), inbox.post, self.stop,
+                home.files, jobs, dispatch, store, retention, previews, ", ".join(workers.devices), inbox.post, self.stop,
                 self._set_lifetime,
             )  # fmt: skip
             server_key = load_or_make(home.path / accounts.SERVER_KEY_NAME)

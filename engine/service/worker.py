@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine.errors import EditError
+from engine.fatezero.keys import several_anchors
 from engine.parts import computed
 from engine.steady import reach
 from protocol import models
@@ -145,11 +146,10 @@ class WorkerProcess:
             return done
         clock = Stopwatch()
         report = self._reporter(work, clock)
-        settings = work.settings
-        needed = None  # all of them: the whole clip's cuts decide which frames a part needs
-        if work.part and not (settings.anchor_cuts or settings.anchor_every):
-            needed = computed(work.part, len(work.frames), settings.keys, beside=reach(settings.steady))
-        clip = frames.StoredClip(self._verified(work.owner, work.frames, report, needed))
+        if work.part:
+            clip = self._clip_of_parts(work, report)
+        else:
+            clip = frames.StoredClip(self._verified(work.owner, work.frames, report))
         own_masks = None
         if work.own_masks:
             _, height, width, _ = clip.shape
@@ -178,6 +178,31 @@ class WorkerProcess:
         if work.part:
             divided.keep(self._home, work, finished)
         return finished
+
+    def _clip_of_parts(self, work: pipes.Work, report):
+        """The whole clip, of which only those frames are verified that the part needs; with its cuts, where these count."""
+        from . import cuts, frames
+
+        settings, count, served = work.settings, len(work.frames), ()
+        verified_now: set[int] = set()
+
+        def verify(some: Iterable[int]) -> list[Path]:
+            new = [index for index in some if index not in verified_now]
+            verified_now.update(new)
+            return self._verified(work.owner, work.frames, report, new)
+
+        paths = verify(range(work.part.first, work.part.end))
+        try:
+            clip = frames.StoredClip(paths)
+        except EditError:
+            verify(range(count))  # which says so, and drops it, where the disk has damaged a frame
+            raise
+        if settings.anchor_cuts:
+            clip.cuts = cuts.found_together(divided.folder_of_whole(self._home, work), clip, work.part, verify)
+        if len(settings.keys) == 1:
+            served = several_anchors(settings.keys[0], count, clip.cuts or (), settings.anchor_every)
+        verify(computed(work.part, count, settings.keys, served, reach(settings.steady)))
+        return clip
 
     def _find_masks(self, work: pipes.Work) -> pipes.Finished:
         from engine.editing import Progress

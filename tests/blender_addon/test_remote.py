@@ -177,7 +177,7 @@ class TestASlowCable:
         running = begin("running", 900)
         reach(session, "running")
         sent = begin("sent", 900)
-        remote.rate = 128 * 1024  # a minute for the frames, which hold six million bytes
+        remote.rate = 32 * 1024  # three minutes for the frames, which hold six million bytes
         reach(session, "sending")
         time.sleep(1.0)  # until the line is full of chunks
         session.change(running, "pause")

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from engine.editing import Editor
+from engine.editing import EditError
 from engine.fatezero.attention import EMPTY, SOURCE, TARGET, Anchors, Call, Layer, SelfAttention, Source
 from engine.fatezero.frames import TemporalSettings, calls
-from engine.fatezero.keys import Served, fixed_frames, several_anchors
+from engine.fatezero.keys import Served, fixed_frames, key_frames, several_anchors
+from engine.keyframes import keyframes
+from engine.parts import Part
 from protocol.settings import apply_preset
 
 from .test_method import FRAMES, HEADS, PIXELS, WIDTH, layer_of_attention, probabilities, put_out, random
@@ -93,17 +95,64 @@ def shot(count: int, level: int) -> np.ndarray:
     return (level + noise).astype(np.uint8)
 
 
-def test_each_shot_of_a_clip_is_edited_as_it_would_be_alone(small_checkpoint):
+def test_keys_of_a_clip_with_cuts_are_those_of_its_shots():
+    assert key_frames(("first", "-1", "last", "2"), 5, cuts=[2]) == [
+        [0, 0, 2, 2, 2],
+        [0, 0, 2, 2, 3],
+        [1, 1, 4, 4, 4],
+        [1, 1, 4, 4, 4],
+    ]
+    assert key_frames(("mid", "-1"), 6, cuts=[]) == key_frames(("mid", "-1"), 6)
+
+
+@pytest.mark.parametrize("size", [2, 3, 8, None])
+def test_calls_of_shots_with_several_keys_have_no_frame_in_common(size):
+    temporal, seen, told = TemporalSettings(keys=("first", "last"), cuts=(1, 9, 14)), [], []
+    shot = np.searchsorted(temporal.cuts, range(20), side="right")
+    for part, call in calls(temporal, (SOURCE,), 20, size, told.append):
+        assert len({shot[frame] for frame in part.tolist()}) == 1
+        assert call.keys or len(call.anchors) == 0, "the first call of a shot leaves what the others take"
+        seen += part.tolist()
+    assert sorted(seen) == list(range(20)) and told == sorted(told) and all(0 < share < 1 for share in told)
+
+
+def test_each_shot_has_a_keyframe_at_either_end():
+    assert keyframes(20, 6, [8]) == [0, 6, 7, 8, 14, 19]
+    assert keyframes(9, 4, [1, 2]) == [0, 1, 2, 6, 8]
+    assert keyframes(20, 6) == [0, 6, 12, 18, 19] and keyframes(3, 1, [1]) == [0, 1, 2]
+
+
+SHOTS = [
+    dict(),
+    dict(steady=2),
+    dict(keyframe_step=3, steady=1),
+    dict(keys=("first", "last")),
+    dict(keys=("-1", "first"), keyframe_step=3),
+]
+
+
+@pytest.mark.parametrize("changes", SHOTS, ids=lambda changes: "-".join(changes) + "-".join(changes.get("keys", ())))
+def test_each_shot_of_a_clip_is_edited_as_it_would_be_alone(editor, changes):
     """No frame sees another shot, so that what is cut together comes out as the shots do; and the user is told."""
-    editor = Editor.load(str(small_checkpoint), device="cpu", precision="float32")
-    asked = apply_preset("attribute", "a red ball", "a blue ball", steps=2)
-    shots = [shot(8, 20), shot(8, 180)]
+    asked = apply_preset("attribute", "a red ball", "a blue ball", steps=2, **changes)
+    shots = [shot(8, 20), shot(10, 180)]
     together = editor.edit(np.concatenate(shots), asked)
-    assert "The strip has a cut at frame 9: each shot keeps to its own middle frame." in together.notes
+    names = {("first", "last"): "first and last frames", ("-1", "first"): "previous and first frames"}
+    keeps = names.get(changes.get("keys"), "middle frame")
+    assert f"The strip has a cut at frame 9: each shot keeps to its own {keeps}." in together.notes
     apart = np.concatenate([editor.edit(one, asked).frames for one in shots])
     assert np.abs(together.frames.astype(int) - apart).max() <= 1
     as_one = editor.edit(np.concatenate(shots), apply_preset(
-        "attribute", "a red ball", "a blue ball", steps=2, anchor_cuts=False
+        "attribute", "a red ball", "a blue ball", steps=2, anchor_cuts=False, **changes
     ))  # fmt: skip
     assert not any("cut" in note for note in as_one.notes)
     assert np.abs(as_one.frames.astype(int) - apart).max() > 1, "the cut makes no difference, so nothing is shown"
+
+
+def test_shots_with_several_keys_are_not_parted(editor):
+    """The calls of a shot are its own, and a part would have others; without a cut such a clip goes in parts."""
+    asked = apply_preset("attribute", "a red ball", "a blue ball", steps=1, keys=("first", "last"))
+    with pytest.raises(EditError) as error:
+        editor.edit(np.concatenate([shot(8, 20), shot(10, 180)]), asked, part=Part(0, 8))
+    assert error.value.code == "needs-whole-clip"
+    assert len(editor.edit(shot(18, 20), asked, part=Part(0, 8)).frames) == 8

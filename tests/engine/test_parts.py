@@ -68,8 +68,15 @@ def test_what_needs_the_whole_clip_is_not_cut(changes, editor):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, BLEND, dict(BLEND, keys=("first", "last")), dict(BLEND, anchor_every=6), dict(BLEND, steady=2)],
-    ids=["plain", "blend", "two keys", "several anchors and a cut", "steadied"],
+    [
+        {},
+        BLEND,
+        dict(BLEND, keys=("first", "last")),
+        dict(BLEND, anchor_every=6),
+        dict(BLEND, steady=2),
+        dict(anchor_every=6, steady=2),
+    ],
+    ids=["plain", "blend", "two keys", "several anchors and a cut", "steadied", "steadied and a cut"],
 )
 def test_parts_are_the_whole_bit_for_bit(editor, tmp_path, changes):
     asked, clip = settings(**changes), ArrayClip(frames(45))
