@@ -52,7 +52,8 @@ class Dispatch:
         show: Callable[[str, pipes.Previewed], None],
         step_limit: float,
     ):
-        self._home, self._table, self._journal, self._retention = home, table, journal, retention
+        self._home, self._table, self._journal = home, table, journal
+        self._store, self._retention = store, retention
         self._pool, self._turns, self._giving_way = pool, turns, giving_way
         self._show, self._step_limit, self._crew = show, step_limit, Crew(pool, store)
         self._lineup = Lineup(journal, table.runs, pool, turns, giving_way)
@@ -215,8 +216,26 @@ class Dispatch:
     def _finished(self, run: Run, task: Task, result: pipes.Finished) -> None:
         """A worker is done with its task, and perhaps the job with it."""
         self._retention.count(run.work.owner, result.blobs)
+        if not run.forgotten:
+            try:
+                self._journal.needs(*run.key, result.blobs)
+            except ProtocolError as error:  # they are new, and are looked at again before the job is done
+                log.warning("%s", error)
         whole = run.finished(task, result)
         state = None if run.forgotten else self._table.noted(*run.key).state
+        if whole is not None and state in ("queued", "paused"):
+            gone = [task for task in run.tasks if self._store.missing(run.work.owner, task.result.blobs)]
+            if not all(task.may_try_again(1) for task in gone):
+                self._fail(
+                    run,
+                    "result-lost",
+                    "What the engine had made of the edit was gone from its disk twice before it was complete.",
+                    "Check the disk that holds the engine's folder, then try again.",
+                )
+                return
+            for task in gone:
+                run.lost(task, "A part of the result was gone from the engine's disk, and was made again.")
+                whole = None
         if state is None or state == "cancelled" or (state == "paused" and whole is None):
             self._stopped(run, task)
         elif whole is None:

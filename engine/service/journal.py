@@ -130,6 +130,13 @@ class Journal:
             if row:
                 self._note_blobs(owner, row[0], status.blobs)
 
+    def needs(self, owner: str, job_id: str, blobs: Iterable[str]) -> None:
+        """Note that a job needs these blobs, too: what there is of its result before it has ended."""
+        query = "SELECT number FROM jobs WHERE owner = ? AND job_id = ?"
+        if row := self._database.execute(query, (owner, job_id)).fetchone():
+            with self._change():
+                self._note_blobs(owner, row[0], blobs)
+
     def remove(self, owner: str, job_id: str) -> None:
         """Forget a job."""
         with self._change() as database:
