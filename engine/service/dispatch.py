@@ -117,8 +117,11 @@ class Dispatch:
                 self._leave_whole(run, task)
             case pipes.Failed() as failed if failed.code in _OUT_OF_MEMORY and task.may_try_again(1):
                 self._crew.replace(place)
-                note = f"{limits.cut(failed.sentence)} It was tried again with less at a time."
-                self._try_again(run, task, note, _SIGKILL)
+                if self._unwanted(run):
+                    self._stopped(run, task)
+                else:
+                    note = f"{limits.cut(failed.sentence)} It was tried again with less at a time."
+                    self._try_again(run, task, note, _SIGKILL)
             case pipes.Failed() as failed:
                 self._fail(run, failed.code, limits.cut(failed.sentence), limits.cut(failed.remedy), task)
             case pipes.Stopped():
@@ -224,8 +227,8 @@ class Dispatch:
         whole = run.finished(task, result)
         state = None if run.forgotten else self._table.noted(*run.key).state
         if whole is not None and state in ("queued", "paused"):
-            gone = [task for task in run.tasks if self._store.missing(run.work.owner, task.result.blobs)]
-            if not all(task.may_try_again(1) for task in gone):
+            gone = [each for each in run.tasks if self._store.missing(run.work.owner, each.result.blobs)]
+            if not all(each.may_try_again(1) for each in gone):
                 self._fail(
                     run,
                     "result-lost",
@@ -233,9 +236,9 @@ class Dispatch:
                     "Check the disk that holds the engine's folder, then try again.",
                 )
                 return
-            for task in gone:
-                run.lost(task, "A part of the result was gone from the engine's disk, and was made again.")
-                whole = None
+            for each in gone:
+                run.lost(each, "A part of the result was gone from the engine's disk, and was made again.")
+            whole = None if gone else whole
         if state is None or state == "cancelled" or (state == "paused" and whole is None):
             self._stopped(run, task)
         elif whole is None:
@@ -254,6 +257,10 @@ class Dispatch:
                 return
             fields["notes"] += notes
         self._end(run, state="done", fraction=1.0, **fields)
+
+    def _unwanted(self, run: Run) -> bool:
+        """Whether a job that has lost a worker shall not go on: it was forgotten, cancelled or paused meanwhile."""
+        return run.forgotten or self._table.noted(*run.key).state != "queued"
 
     def _stop(self, run: Run) -> None:
         for task in run.active:
@@ -295,7 +302,7 @@ class Dispatch:
     def _leave_whole(self, run: Run, task: Task) -> None:
         """The model cannot take the job in parts: it begins again, whole."""
         task.place = None
-        if run.forgotten or self._table.noted(*run.key).state != "queued":
+        if self._unwanted(run):
             self._stopped(run, task)
             return
         for other in run.active:
@@ -311,7 +318,7 @@ class Dispatch:
         how = how or (f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
         if not run:
             return
-        if run.forgotten or self._table.noted(*run.key).state != "queued":
+        if self._unwanted(run):
             self._stopped(run, task)
         elif task.may_try_again(MOST_LOST if lost else 1):
             self._try_again(run, task, f"The engine's worker process {how}; the edit went on from its last step.", code)

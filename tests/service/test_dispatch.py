@@ -13,7 +13,7 @@ from engine.service.dispatch import Dispatch
 from engine.service.giving_way import GivingWay
 from engine.service.jobs import Jobs
 from engine.service.journal import Journal
-from engine.service.pipes import Finished, Work
+from engine.service.pipes import Failed, Finished, Stop, Work
 from engine.service.retention import Retention
 from engine.service.store import Store
 from engine.service.table import Table
@@ -171,3 +171,31 @@ def test_a_job_that_pauses_as_its_result_is_found_gone_stays_paused(service):
     assert service.jobs.status(LOCAL, "job").state == "paused"
     service.jobs.resume(LOCAL, "job")
     assert service.jobs.status(LOCAL, "job").state == "running"
+
+
+@pytest.mark.parametrize("ask", ["cancel", "pause", "forget"])
+@pytest.mark.parametrize("code", ["memory", "out-of-memory"])
+def test_a_job_that_nobody_wants_ends_where_its_memory_runs_out(service, ask, code):
+    """Its worker says so before it has heard that it shall stop."""
+    service.submit(1)
+    getattr(service.jobs, ask)(LOCAL, "job")
+    assert isinstance(service.pool.workers["one"].told[-1], Stop)
+    service.says("one", Failed(job_id="job", code=code, sentence="The clip is too large."))
+    if ask == "forget":
+        with pytest.raises(ProtocolError, match="no job"):
+            service.jobs.status(LOCAL, "job")
+    else:
+        assert service.jobs.status(LOCAL, "job").state == {"cancel": "cancelled", "pause": "paused"}[ask]
+    assert service.jobs.idle and not service.table.runs
+    if ask == "pause":
+        service.jobs.resume(LOCAL, "job")
+        assert service.jobs.status(LOCAL, "job").state == "running"
+
+
+def test_a_job_that_is_wanted_is_tried_again_with_less_memory(service):
+    service.submit(1)
+    service.says("one", Failed(job_id="job", code="memory", sentence="The clip is too large."))
+    assert service.pool.workers["one"].work.memory_share == 0.5
+    service.finishes("one")
+    status = service.jobs.status(LOCAL, "job")
+    assert status.state == "done" and [note for note in status.notes if "less at a time" in note]
