@@ -145,19 +145,20 @@ class EditRun:
         return self._mean_maps() if needed else None
 
     def _whatever_is_lost(self, work: Callable[[], T]) -> T:
-        """Do `work`, and once more where a step of the inversion has been damaged on the disk."""
-        lost_before = False
+        """Do `work`, and again where a step of the inversion has been damaged on the disk, or has made room there; but not
+        where it was lost before."""
+        lost_before = set()
         while True:
             try:
                 return work()
             except StepLost as lost:
-                if lost_before:
+                if str(lost) in lost_before:
                     raise EditError(
                         "cannot-read",
                         f"What the engine kept of the inversion was damaged twice ({lost}).",
                         "Check the disk that holds the engine's folder.",
                     ) from lost
-                lost_before = True
+                lost_before.add(str(lost))
             self._inversion.level()
 
     @property
@@ -205,6 +206,7 @@ class EditRun:
             self._state = state
             if self._kept:
                 self._kept.write(self._chunk, state)
+                self._inversion.use()
             if state.clean:
                 self._previewer.take(state.step + 1, self._steps, state.clean, lambda: self._inversion.latents[0])
             told()

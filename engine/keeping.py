@@ -87,10 +87,8 @@ class KeptSteps:
         self._count += 1
 
     def cut(self, count: int) -> None:
-        """Forget all steps but the first `count`."""
-        for step in range(count, self._count):
-            with contextlib.suppress(OSError):  # then it will be written over, or that will say why not
-                self._path(step).unlink()
+        """Forget all steps but the first `count`. Their files stay, for other edits that read or make the same inversion at
+        this moment: those to come are written over them."""
         self._count = min(count, self._count)
         self._newest = None
 
@@ -111,10 +109,14 @@ class KeptInversion(Inversion):
     def __init__(self, keep: Keep, key: str):
         folder = keep.cache / "inversions" / key
         super().__init__(*(KeptSteps(folder, name, key, keep.job) for name in ("latents", "maps")))
-        self._scratch = keep.job
+        self._folder, self._scratch = folder, keep.job
         self.level()
+        self.use()
+
+    def use(self) -> None:
+        """Note that it is in use: what was not for longest makes room where room is needed."""
         with contextlib.suppress(OSError):
-            os.utime(folder)
+            os.utime(self._folder)
 
     def table(self, frames: int, values: Tensor) -> ScratchTable:
         """On the disk."""

@@ -54,14 +54,14 @@ class FATEZERO_OT_resume(OfJob, bpy.types.Operator):
 
 
 class FATEZERO_OT_try_again(OfJob, bpy.types.Operator):
-    """Have the engine try this edit again that failed; it goes on from the last step that it has kept"""
+    """Have the engine do again what failed of this edit, or is lost of its result; it goes on from what it has kept"""
 
     bl_idname = "fatezero.try_again"
     bl_label = "Try Again"
 
     @classmethod
     def suits(cls, job) -> bool:
-        return job.state == "failed" and job.at_engine and jobs.session.has(job)
+        return job.state in ("failed", "unfetched") and job.at_engine and jobs.session.has(job)
 
     def do(self, job) -> None:
         jobs.session.change(job, "retry")

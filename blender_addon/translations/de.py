@@ -205,7 +205,7 @@ WORDS = {
     "End this edit": "Diese Bearbeitung beenden",
     "Leave this edit until it is resumed; one that runs keeps what it has done": "Diese Bearbeitung ruhen lassen, bis sie fortgesetzt wird; eine laufende behält, was sie getan hat",
     "Go on with this edit where it was paused": "Diese Bearbeitung fortsetzen, wo sie angehalten wurde",
-    "Have the engine try this edit again that failed; it goes on from the last step that it has kept": "Die Engine diese gescheiterte Bearbeitung noch einmal versuchen lassen; sie geht vom letzten behaltenen Schritt aus weiter",
+    "Have the engine do again what failed of this edit, or is lost of its result; it goes on from what it has kept": "Die Engine noch einmal machen lassen, was von dieser Bearbeitung gescheitert oder vom Ergebnis verloren ist; sie geht von dem aus weiter, was sie behalten hat",
     "Write the result of this edit once more; the engine has kept it": "Das Ergebnis dieser Bearbeitung noch einmal schreiben; die Engine hat es behalten",
     "Show this edit no more; files that it has written stay": "Diese Bearbeitung nicht mehr zeigen; Dateien, die sie geschrieben hat, bleiben",
     "Select the strip that this edit made": "Den Strip auswählen, den diese Bearbeitung erzeugt hat",

@@ -52,7 +52,8 @@ class Dispatch:
         show: Callable[[str, pipes.Previewed], None],
         step_limit: float,
     ):
-        self._home, self._table, self._journal, self._retention = home, table, journal, retention
+        self._home, self._table, self._journal = home, table, journal
+        self._store, self._retention = store, retention
         self._pool, self._turns, self._giving_way = pool, turns, giving_way
         self._show, self._step_limit, self._crew = show, step_limit, Crew(pool, store)
         self._lineup = Lineup(journal, table.runs, pool, turns, giving_way)
@@ -118,8 +119,11 @@ class Dispatch:
                 self._leave_whole(run, task)
             case pipes.Failed() as failed if failed.code in _OUT_OF_MEMORY and task.may_try_again(1):
                 self._crew.replace(place)
-                note = f"{limits.cut(failed.sentence)} It was tried again with less at a time."
-                self._try_again(run, task, note, _SIGKILL)
+                if self._unwanted(run):
+                    self._stopped(run, task)
+                else:
+                    note = f"{limits.cut(failed.sentence)} It was tried again with less at a time."
+                    self._try_again(run, task, note, _SIGKILL)
             case pipes.Failed() as failed:
                 self._fail(run, failed.code, limits.cut(failed.sentence), limits.cut(failed.remedy), task)
             case pipes.Stopped():
@@ -217,8 +221,26 @@ class Dispatch:
     def _finished(self, run: Run, task: Task, result: pipes.Finished) -> None:
         """A worker is done with its task, and perhaps the job with it."""
         self._retention.count(run.work.owner, result.blobs)
+        if not run.forgotten:
+            try:
+                self._journal.needs(*run.key, result.blobs)
+            except ProtocolError as error:  # they are new, and are looked at again before the job is done
+                log.warning("%s", error)
         whole = run.finished(task, result)
         state = None if run.forgotten else self._table.noted(*run.key).state
+        if whole is not None and state in ("queued", "paused"):
+            gone = [each for each in run.tasks if self._store.missing(run.work.owner, each.result.blobs)]
+            if not all(each.may_try_again(1) for each in gone):
+                self._fail(
+                    run,
+                    "result-lost",
+                    "What the engine had made of the edit was gone from its disk twice before it was complete.",
+                    "Check the disk that holds the engine's folder, then try again.",
+                )
+                return
+            for each in gone:
+                run.lost(each, "A part of the result was gone from the engine's disk, and was made again.")
+            whole = None if gone else whole
         if state is None or state == "cancelled" or (state == "paused" and whole is None):
             self._stopped(run, task)
         elif whole is None:
@@ -237,6 +259,10 @@ class Dispatch:
                 return
             fields["notes"] += notes
         self._end(run, state="done", fraction=1.0, **fields)
+
+    def _unwanted(self, run: Run) -> bool:
+        """Whether a job that has lost a worker shall not go on: it was forgotten, cancelled or paused meanwhile."""
+        return run.forgotten or self._table.noted(*run.key).state != "queued"
 
     def _stop(self, run: Run) -> None:
         for task in run.active:
@@ -278,7 +304,7 @@ class Dispatch:
     def _leave_whole(self, run: Run, task: Task) -> None:
         """The model cannot take the job in parts: it begins again, whole."""
         task.place = None
-        if run.forgotten or self._table.noted(*run.key).state != "queued":
+        if self._unwanted(run):
             self._stopped(run, task)
             return
         for other in run.active:
@@ -294,7 +320,7 @@ class Dispatch:
         how = how or (f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
         if not run:
             return
-        if run.forgotten or self._table.noted(*run.key).state != "queued":
+        if self._unwanted(run):
             self._stopped(run, task)
         elif task.may_try_again(MOST_LOST if lost else 1):
             self._try_again(run, task, f"The engine's worker process {how}; the edit went on from its last step.", code)

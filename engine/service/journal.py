@@ -130,6 +130,13 @@ class Journal:
             if row:
                 self._note_blobs(owner, row[0], status.blobs)
 
+    def needs(self, owner: str, job_id: str, blobs: Iterable[str]) -> None:
+        """Note that a job needs these blobs, too: what there is of its result before it has ended."""
+        query = "SELECT number FROM jobs WHERE owner = ? AND job_id = ?"
+        if row := self._database.execute(query, (owner, job_id)).fetchone():
+            with self._change():
+                self._note_blobs(owner, row[0], blobs)
+
     def remove(self, owner: str, job_id: str) -> None:
         """Forget a job."""
         with self._change() as database:
@@ -187,6 +194,11 @@ class Journal:
         """Owner and id of the jobs whose checkpoints are still of use: they wait, run, are paused or failed."""
         query = f"SELECT owner, job_id FROM jobs WHERE {_OPEN} OR state = 'failed'"
         return set(self._database.execute(query).fetchall())
+
+    def failed(self, before: float) -> list[tuple[str, str]]:
+        """Owner and id of the jobs that failed before that time, in seconds since the epoch, oldest first."""
+        query = "SELECT owner, job_id FROM jobs WHERE state = 'failed' AND ended < ? ORDER BY ended, number"
+        return self._database.execute(query, (before,)).fetchall()
 
     def needed(self, before: float) -> set[tuple[str, str]]:
         """Owner and name of blobs that a job needs: it has not ended, its result was not taken, or it ended later.

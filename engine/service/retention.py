@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import shutil
 import time
 from collections import Counter
@@ -23,9 +25,10 @@ KEEP_JOBS_SECONDS = 7 * 24 * 3600.0
 MAX_JOBS_KEPT = 10_000
 """Ended jobs that are known."""
 IN_USE_SECONDS = 3600.0
-"""A blob or a cached inversion that was touched so lately may be in use by somebody who has not said so yet."""
+"""A blob or a cached inversion that was touched so lately may be in use by somebody who has not said so yet; and one whose
+job failed so lately may be about to try it again."""
 LOOK_EVERY = 5.0
-"""Seconds between two counts of the cache, which only the worker makes grow, a step at a time."""
+"""Seconds between two counts of the cache and of the jobs' folders, which only workers make grow, a step at a time."""
 DEFAULT_QUOTA = 50
 """Gigabytes."""
 
@@ -33,18 +36,19 @@ log = logging.getLogger(__name__)
 
 
 class Retention:
-    """Keeps frames, results and cached inversions below `quota` bytes, and drops what nobody needs any more.
+    """Keeps frames, results, cached inversions and what jobs go on from below `quota` bytes, and drops what nobody needs
+    any more.
 
-    Results that were not fetched, and the frames of jobs that have not ended, are never dropped: where they fill the
-    quota, uploads are refused.
+    Results that were not fetched, and what jobs need that have not ended, are never dropped: where they fill the quota,
+    uploads are refused.
     """
 
     def __init__(self, home: Path, journal: Journal, store: Store, accounts: Accounts, quota: int):
         self._cache, self._jobs, self._tuned = home / "cache", home / "jobs", home / TUNED_FOLDER
         self._journal, self._store, self._accounts, self._quota = journal, store, accounts, quota
         self._sizes = _Sizes(store.sizes())
-        self._cached, self._looked = 0, float("-inf")
-        """Bytes of the cache, and when (of `time.monotonic`) they were counted."""
+        self._beside, self._looked = 0, float("-inf")
+        """Bytes of the cache and of the jobs' folders, and when (of `time.monotonic`) they were counted."""
 
     @property
     def used(self) -> int:
@@ -63,16 +67,15 @@ class Retention:
         share = self._quota // self._accounts.count
         if self._sizes.of(owner) + size > share:
             self._drop_blobs(self._sizes.of(owner) + size - share, owner)
-        excess = self.used + self._cache_size() + size - self._quota
-        if excess > 0:
-            excess -= self._drop_caches(excess)
-        if excess > 0:
-            excess -= self._drop_blobs(excess)
+        excess = self.used + self._beside_blobs() + size - self._quota
+        for drop in (self._drop_caches, self._drop_blobs, self._drop_checkpoints):
+            if excess > 0:
+                excess -= drop(excess)
         if excess > 0 or self._sizes.of(owner) + size > share:
             raise ProtocolError(
                 "store-full",
                 "The engine keeps as many frames and results as it may.",
-                "Fetch finished edits or dismiss them, or give the engine more room with --quota.",
+                "Fetch finished edits or dismiss them, cancel paused jobs, or give the engine more room with --quota.",
             )
 
     def admit_model(self) -> None:
@@ -89,29 +92,35 @@ class Retention:
             )
 
     def sweep(self) -> None:
-        """Drop what has been kept long enough, and the checkpoints of jobs that will not go on.
+        """Drop what has been kept long enough, and the checkpoints of jobs that will not go on; beyond the quota also those
+        of failed jobs, the oldest first.
 
-        All blobs are counted anew, for workers that died have left some, and damaged ones have gone.
+        All is counted anew, for workers that died have left some, and damaged blobs have gone.
         """
         self._store.drop_silent(IN_USE_SECONDS)
         now, self._sizes = time.time(), _Sizes(self._store.sizes())
         self._drop_blobs(self.used, before=now - KEEP_SECONDS, untouched=KEEP_SECONDS)
-        self._drop_caches(self.used + self._cache_size() - self._quota)
         self._journal.expire(now - KEEP_JOBS_SECONDS, MAX_JOBS_KEPT)
         unfinished = self._journal.unfinished()
         for folder in self._jobs.glob("*/*"):
             if (folder.parent.name, folder.name) not in unfinished:
                 self.drop_checkpoint(folder.parent.name, folder.name)
+        self._looked = float("-inf")
+        excess = self.used + self._beside_blobs() - self._quota
+        self._drop_checkpoints(excess - self._drop_caches(excess))
 
     def drop_checkpoint(self, owner: str, job_id: str) -> None:
         """Remove what the job would have gone on from."""
         shutil.rmtree(self._jobs / owner / job_id, ignore_errors=True)
 
-    def _cache_size(self) -> int:
-        """Counted now and then: every frame of an upload asks, and the cache has thousands of files."""
+    def _beside_blobs(self) -> int:
+        """Bytes of the cache and of the jobs' folders.
+
+        Counted now and then: every frame of an upload asks, and the cache has thousands of files.
+        """
         if time.monotonic() - self._looked > LOOK_EVERY:
-            self._cached, self._looked = _size_of(self._cache), time.monotonic()
-        return self._cached
+            self._beside, self._looked = _size_of(self._cache) + _size_of(self._jobs), time.monotonic()
+        return self._beside
 
     def _drop_blobs(
         self, excess: int, owner: str | None = None, before: float = float("inf"), untouched: float = IN_USE_SECONDS
@@ -141,9 +150,23 @@ class Retention:
                 break
             size = _size_of(entry)
             freed += size
-            self._cached -= size
+            self._beside -= size
             shutil.rmtree(entry, ignore_errors=True)
             log.info("a cached inversion made room", extra={"entry": entry.name})
+        return freed
+
+    def _drop_checkpoints(self, excess: int) -> int:
+        """Drop what failed jobs would go on from, those first that failed longest ago, until `excess` bytes are free: tried
+        again, they begin anew."""
+        freed = 0
+        for owner, job_id in self._journal.failed(time.time() - IN_USE_SECONDS):
+            if freed >= excess:
+                break
+            if size := _size_of(self._jobs / owner / job_id):
+                freed += size
+                self._beside -= size
+                self.drop_checkpoint(owner, job_id)
+                log.info("the checkpoint of a failed job made room", extra={"job": job_id, "owner": owner})
         return freed
 
 
@@ -178,4 +201,14 @@ class _Sizes:
 
 
 def _size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of all its files, but of those that lie elsewhere too: a tuning's folder has links to a model's files.
+
+    Workers may write and remove some meanwhile.
+    """
+    size = 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                stat = os.stat(os.path.join(inside, name))
+                size += stat.st_size if stat.st_nlink == 1 else 0
+    return size

@@ -109,9 +109,10 @@ class Run:
         self.status = self._status("running", task.stage)
 
     def lost(self, task: Task, note: str) -> None:
-        """A worker is gone; the task waits for another one."""
+        """A worker is gone, or what it has made; the task waits for another one."""
         task.try_again()
         self.written = []
+        task.result = None
         self.notes = [*self.notes, note][-NOTES_OF_TROUBLES:]
         self.status = self._status("running" if self.active else "queued", "")
 

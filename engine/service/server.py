@@ -241,7 +241,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--quota", type=float, default=DEFAULT_QUOTA, metavar="GB",
-        help="frames, results and cached inversions that are kept (%(default)g)",
+        help="frames, results, caches and jobs' states that are kept (%(default)g)",
     )  # fmt: skip
     parser.add_argument(
         "--step-limit", type=float, default=STEP_LIMIT, metavar="SECONDS",

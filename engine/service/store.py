@@ -56,11 +56,11 @@ class Store:
         return self._blobs / owner / name
 
     def missing(self, owner: str, names: list[str]) -> list[Missing]:
-        """Those of `names` that are not there, each once, and from which byte on."""
+        """Those of `names` that are not there, each once, and from which byte on; the others count as used now."""
         return [
             Missing(name, self._uploads[owner, name].received if (owner, name) in self._uploads else 0)
             for name in dict.fromkeys(names)
-            if not self.path(owner, name).exists()
+            if not self._found(owner, name)
         ]
 
     def sizes(self) -> dict[tuple[str, str], int]:
@@ -103,7 +103,7 @@ class Store:
             raise limits.over_limit("bytes in one frame", size, limits.MAX_BLOB_BYTES, "Use smaller frames.")
         if not chunk or offset + len(chunk) > size:
             raise ProtocolError("malformed", f"{len(chunk)} bytes at {offset} do not fit a frame of {size} bytes.")
-        if self.path(owner, name).exists():
+        if self._found(owner, name):
             return size
         upload = self._uploads.pop((owner, name), None)
         try:
@@ -134,7 +134,7 @@ class Store:
     def put(self, owner: str, data: bytes) -> str:
         """Keep `data` and return its name."""
         name = hashlib.sha256(data).hexdigest()
-        if self.path(owner, name).exists():
+        if self._found(owner, name):
             return name
         temporary = self._partial / f"result-{self._writer}-{uuid.uuid4().hex}"
         try:
@@ -177,6 +177,16 @@ class Store:
         for upload in self._uploads.values():
             upload.discard()
         self._uploads.clear()
+
+    def _found(self, owner: str, name: str) -> bool:
+        """Whether the blob is there. It counts as used now: whoever asks relies on it before a job says that it needs it,
+        and an old one would be the first to go."""
+        path = self.path(owner, name)
+        try:
+            os.utime(path)
+        except OSError:  # it is not there, or the disk takes no changes
+            return path.exists()
+        return True
 
     def _begin(self, owner: str, name: str, size: int) -> _Upload:
         while len(self._uploads) >= MAX_UPLOADS:

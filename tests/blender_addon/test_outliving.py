@@ -338,6 +338,19 @@ class TestResults:
         addon.jobs.wait(300)
         landed_once(project, addon.jobs.session.job)
 
+    def test_one_that_the_engine_has_lost(self, addon, project, session, begin, ask):
+        job = begin()
+        reach(session, "running", "fetching")
+        with full_disk():
+            reach(session, "unfetched")
+        (addon.folders.home_folder() / "blobs" / "local" / ask("status", job.id).frames[0]).unlink()
+        assert bpy.ops.fatezero.fetch_again() == {"FINISHED"}
+        reach(session, "unfetched")
+        assert "does not have the frame" in str(session.trouble)
+        assert bpy.ops.fatezero.try_again() == {"FINISHED"}
+        tick_until(session, lambda: job.state == "done")
+        landed_once(project, job)
+
     def test_one_that_is_not_wanted_any_more(self, addon, project, session, begin, ask):
         job = begin()
         reach(session, "running", "fetching")

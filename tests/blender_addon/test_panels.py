@@ -211,7 +211,7 @@ def test_a_job_in_every_state(drawn, addon, project, no_engine):
             ("queued", True, {"Pause Edit", "Cancel Edit"}),
             ("running", True, {"Pause Edit", "Cancel Edit"}),
             ("paused", True, {"Resume Edit", "Cancel Edit"}),
-            ("unfetched", True, {"Fetch Again", "Dismiss", "the disk is full"}),
+            ("unfetched", True, {"Try Again", "Fetch Again", "Dismiss", "the disk is full"}),
             ("unplaced", True, {"Dismiss", "the disk is full"}),
             ("failed", True, {"Try Again", "Dismiss", "the disk is full"}),
             ("failed", False, {"Dismiss", "the disk is full"}),
@@ -221,7 +221,7 @@ def test_a_job_in_every_state(drawn, addon, project, no_engine):
             job.trouble = Trouble("the disk is full") if "the disk is full" in more else None
             shown = set(drawn())
             assert always | more <= shown, (state, shown)
-            assert ("Try Again" in shown) == (state == "failed" and at_engine)
+            assert ("Try Again" in shown) == (state in ("failed", "unfetched") and at_engine)
             assert not ({"Pause Edit", "Resume Edit"} & shown) - more
         job.state, job.ahead = "queued", 3
         session.engine = "ready"

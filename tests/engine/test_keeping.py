@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from engine.editing import EditError, Editor, Keep
+from engine.keeping import KeptInversion, StepLost
 from protocol.settings import EditSettings, Window, apply_preset
 from tests.engine.killable import Killable
 
@@ -252,6 +254,72 @@ def test_what_is_damaged_again_and_again_is_an_error_in_words(editor, keep):
     with pytest.raises(EditError, match="damaged twice") as caught:
         editor.edit(clip(), asked(), report, keep=keep)
     assert caught.value.code == "cannot-read" and caught.value.remedy
+
+
+def test_each_step_may_be_lost_once(editor, keep, undisturbed):
+    """As where a full quota takes a cached inversion more than once during a long edit."""
+    spoilt = []
+
+    def report(progress):
+        if progress.stage == "edit" and progress.step < STEPS and progress.step not in spoilt:
+            spoilt.append(progress.step)
+            flip(inversions(keep)[0] / f"latents-{STEPS - 1 - progress.step:04}")
+
+    assert np.array_equal(editor.edit(clip(), asked(), report, keep=keep).frames, undisturbed)
+    assert spoilt == list(range(STEPS))
+
+
+def test_an_inversion_is_in_use_during_the_whole_edit(editor, keep):
+    ages = []
+
+    def report(progress):
+        if progress.stage == "edit":
+            (entry,) = inversions(keep)
+            ages.append(time.time() - entry.stat().st_mtime)
+            os.utime(entry, (1, 1))
+
+    editor.edit(clip(), asked(), keep=other_job(keep, "before"))
+    editor.edit(clip(), asked(), report, keep=keep)
+    assert len(ages) > STEPS and sum(age < 1000 for age in ages) >= STEPS, "each step has noted it"
+
+
+def step_of(number: int) -> torch.Tensor:
+    return torch.full((1,), float(number))
+
+
+def files_of(keep: Keep) -> set[str]:
+    return {path.name for path in inversions(keep)[0].iterdir()}
+
+
+def test_an_edit_leaves_an_inversion_alone_that_another_one_is_making(keep):
+    ours = KeptInversion(keep, "key")
+    ours.latents.append(step_of(0))
+    ours.maps.append(step_of(0))
+    theirs = KeptInversion(other_job(keep, "two"), "key")  # between what one step adds
+    assert theirs.steps == 0
+    for step in (1, 2):
+        ours.latents.append(step_of(step))
+        ours.maps.append(step_of(step))
+    assert files_of(keep) == {f"{name}-000{step}" for name in ("latents", "maps") for step in range(3)}
+    assert [float(ours.maps[step]) for step in range(3)] == [0, 1, 2]
+    for step in range(3):
+        theirs.maps.append(step_of(step))
+        theirs.latents.append(step_of(step + 1))
+    assert theirs.steps == 3 and float(theirs.latents[3]) == 3
+
+
+def test_an_edit_that_has_lost_a_step_leaves_those_after_it_to_others(keep):
+    ours = KeptInversion(keep, "key")
+    for step in range(4):
+        ours.latents.append(step_of(step))
+        ours.maps.append(step_of(step))
+    theirs = KeptInversion(other_job(keep, "two"), "key")
+    flip(inversions(keep)[0] / "latents-0001")
+    with pytest.raises(StepLost):
+        ours.latents[1]
+    ours.level()
+    assert ours.steps == 0
+    assert [float(theirs.latents[step]) for step in (2, 3)] == [2, 3] and float(theirs.maps[2]) == 2
 
 
 @pytest.mark.parametrize("spoil", [flip, cut_short, empty])

@@ -52,6 +52,17 @@ class Kept:
         os.utime(entry, (age, age))
         return entry
 
+    def checkpoint(self, job_id: str, size: int) -> Path:
+        """Some of it in a folder inside, as of a tuning, whose model has links to another one's files."""
+        folder = self.home / "jobs" / "local" / job_id
+        (folder / "model").mkdir(parents=True)
+        (folder / "edit").write_bytes(bytes(size // 2))
+        (folder / "model" / "weights").write_bytes(bytes(size - size // 2))
+        elsewhere = self.home / "weights"
+        elsewhere.write_bytes(bytes(10**6))
+        os.link(elsewhere, folder / "model" / "linked")
+        return folder
+
     def has(self, *names: str) -> list[bool]:
         return [self.store.path("local", name).exists() for name in names]
 
@@ -131,6 +142,36 @@ def test_time_passes_and_nothing_is_lost_that_was_not_fetched(kept):
     assert kept.journal.status("local", "unfetched").frames == [result] and all(kept.has(frame, result))
 
 
+def _put(store: Store, name: str) -> None:
+    assert Store(store.path("local", name).parents[2], "worker").put("local", _OLD_BYTES) == name
+
+
+def _upload(store: Store, name: str) -> None:
+    assert store.upload("local", name, len(_OLD_BYTES), 0, _OLD_BYTES) == len(_OLD_BYTES)
+
+
+def _ask(store: Store, name: str) -> None:
+    assert store.missing("local", [name]) == []
+
+
+_OLD_BYTES = b"mask" * 10
+
+
+@pytest.mark.parametrize("use", [_put, _upload, _ask])
+@pytest.mark.parametrize("pressed", [False, True])
+def test_an_old_blob_that_somebody_relies_on_again_stays(kept, use, pressed):
+    """Be it the same mask of another edit, or the frames of a job that is about to be submitted."""
+    name = kept.store.put("local", _OLD_BYTES)
+    os.utime(kept.store.path("local", name), (LONG_AGO, LONG_AGO))
+    other, counted = kept.blob(10, LONG_AGO + 60), kept.retention
+    use(kept.store, name)
+    if pressed:
+        counted.admit("local", 955)
+    else:
+        counted.sweep()
+    assert kept.has(name, other) == [True, False]
+
+
 @pytest.mark.parametrize("jump", [-10 * retention.KEEP_SECONDS, 10_000 * retention.KEEP_SECONDS])
 def test_a_clock_that_jumps_costs_nothing_that_is_needed(kept, jump, monkeypatch):
     frame, result = kept.blob(50, time.time()), kept.blob(50, time.time())
@@ -159,6 +200,42 @@ def test_checkpoints_stay_with_jobs_that_may_go_on(kept):
     assert {path.name for path in (kept.home / "jobs" / "local").iterdir()} == {"open", "paused", "failed"}
 
 
+@pytest.mark.parametrize("look", ["admit", "sweep"])
+def test_what_failed_jobs_would_go_on_from_counts_and_makes_room_last(kept, look):
+    folders = {}
+    for job_id, state in [("newer", "failed"), ("older", "failed"), ("paused", "paused"), ("lately", "failed")]:
+        kept.job(job_id, [], state=state)
+        folders[job_id] = kept.checkpoint(job_id, 200)
+    for job_id, ended in [("newer", LONG_AGO + 60), ("older", LONG_AGO)]:
+        kept.journal._database.execute("UPDATE jobs SET ended = ? WHERE job_id = ?", (ended, job_id))
+    cached, unused = kept.cache("old", 100, LONG_AGO), kept.blob(100, time.time() - 2 * retention.IN_USE_SECONDS)
+    counted = kept.retention
+
+    def there() -> set[str]:
+        return {job_id for job_id, folder in folders.items() if folder.exists()}
+
+    if look == "sweep":
+        counted.sweep()
+        assert cached.exists() and len(there()) == 4, "all fits"
+        kept.quota = 750
+        kept.retention.sweep()
+        assert not cached.exists() and all(kept.has(unused)) and there() == {"newer", "paused", "lately"}
+        kept.quota = 100
+        kept.retention.sweep()
+        assert there() == {"paused", "lately"}, "one pauses, and the other may be about to be tried again"
+        return
+    counted.admit("local", 200)
+    assert not cached.exists() and not any(kept.has(unused)) and len(there()) == 4
+    counted.admit("local", 201)
+    assert there() == {"newer", "paused", "lately"}
+    counted.admit("local", 600)
+    assert there() == {"paused", "lately"}
+    with pytest.raises(ProtocolError) as refused:
+        counted.admit("local", 601)
+    assert refused.value.code == "store-full" and "paused" in refused.value.remedy
+    assert there() == {"paused", "lately"}
+
+
 def test_an_upload_does_not_walk_what_is_kept(tmp_path):
     """What it takes to admit one is the same with 5,000 blobs as with 50."""
 
@@ -169,9 +246,12 @@ def test_an_upload_does_not_walk_what_is_kept(tmp_path):
         for number in range(blobs):
             (home / "blobs" / "local" / f"{number:064x}").write_bytes(b"frame")
         kept.cache("warm", 100, time.time())
+        for number in range(blobs // 10):
+            (home / "jobs" / "local" / str(number)).mkdir(parents=True)
+            (home / "jobs" / "local" / str(number) / "edit").write_bytes(b"state")
         counted = kept.retention
         assert counted.used == 5 * blobs
-        counted.admit("local", 10)  # which counts the cache
+        counted.admit("local", 10)  # which counts the cache and what jobs keep
         begin = time.process_time()
         for _ in range(300):
             counted.admit("local", 10)
