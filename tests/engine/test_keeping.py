@@ -105,7 +105,8 @@ def test_an_edit_that_is_killed_at_any_moment_ends_in_the_same_bits(killable, tm
     job = dict(clip=str(tmp_path / "clip.npy"), folder=str(tmp_path), out=str(tmp_path / "out.npy"))
     killed, kept = 0, 0.0
     while True:
-        reports, status = killable.edit(BLENDED, kill_after=moments.randint(2, 9), **job)
+        # Later and later: what comes after the last step is done as a whole, or once more.
+        reports, status = killable.edit(BLENDED, kill_after=moments.randint(2, 9 + 2 * killed), **job)
         assert reports[0]["fraction"] >= kept, "a step that was kept was done again"
         if status == 0:
             break
@@ -301,7 +302,7 @@ def test_an_edit_leaves_an_inversion_alone_that_another_one_is_making(keep):
         ours.latents.append(step_of(step))
         ours.maps.append(step_of(step))
     assert files_of(keep) == {f"{name}-000{step}" for name in ("latents", "maps") for step in range(3)}
-    assert [float(ours.maps[step]) for step in range(3)] == [0, 1, 2]
+    assert [ours.maps[step][:].item() for step in range(3)] == [0, 1, 2]
     for step in range(3):
         theirs.maps.append(step_of(step))
         theirs.latents.append(step_of(step + 1))
@@ -319,7 +320,7 @@ def test_an_edit_that_has_lost_a_step_leaves_those_after_it_to_others(keep):
         ours.latents[1]
     ours.level()
     assert ours.steps == 0
-    assert [float(theirs.latents[step]) for step in (2, 3)] == [2, 3] and float(theirs.maps[2]) == 2
+    assert [theirs.latents[step][:].item() for step in (2, 3)] == [2, 3] and theirs.maps[2][:].item() == 2
 
 
 @pytest.mark.parametrize("spoil", [flip, cut_short, empty])
