@@ -14,10 +14,10 @@ from torch import Tensor
 
 from protocol.models import PROFILE_FILE, Model
 
-from ..keeping import cannot_keep
 from ..models.checkpoint import BUILTIN, BUILTIN_FOLDER, Checkpoint
 from ..models.checks import TUNED_CLASSES, as_tuned_config, autoencoder_folder
 from ..models.files import SCHEDULER_FILE, read_json, weights_file, weights_names
+from ..tables import cannot_keep
 
 INDEX = "model_index.json"
 """Of a checkpoint's parts; it is written last."""
