@@ -15,8 +15,9 @@ import os
 import tempfile
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -143,18 +144,23 @@ Lost = Callable[[], Exception]
 def write(path: Path, key: str, tables: Mapping[str, Frames], temporaries: Path, lost: Lost) -> dict[str, KeptTable]:
     """Write a file of tables, there whole or not at all, and give them as it has them; EditError where the disk does not
     take it."""
-    temporary = temporaries / f"writing-{uuid.uuid4().hex}"
     ordered = sorted(tables.items(), key=lambda item: -item[1].dtype.itemsize)  # so that each is aligned
-    header, sha = _header(ordered), _sha(key)
+    header = _header(ordered)
+    write_whole(path, key, chain((header,), *(_blocks(table) for _, table in ordered)), temporaries)
+    return _tables(path, header, lost)
+
+
+def write_whole(path: Path, key: str, blocks: Iterable[bytes | memoryview], temporaries: Path) -> None:
+    """Write a file of `blocks` behind their digest, there whole or not at all; EditError where the disk does not take it."""
+    temporary, sha = temporaries / f"writing-{uuid.uuid4().hex}", _sha(key)
     try:
         for folder in (temporaries, path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
             file.write(bytes(_DIGEST_BYTES))
-            for blocks in ((header,), *(_blocks(table) for _, table in ordered)):
-                for block in blocks:
-                    sha.update(block)
-                    file.write(block)
+            for block in blocks:
+                sha.update(block)
+                file.write(block)
             file.seek(0)
             file.write(sha.digest())
         os.replace(temporary, path)
@@ -163,7 +169,17 @@ def write(path: Path, key: str, tables: Mapping[str, Frames], temporaries: Path,
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    return _tables(path, header, lost)
+
+
+def read_whole(path: Path, key: str) -> bytes | None:
+    """What `write_whole` has written, in memory; None where there is no such file, or it is not that."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    body, sha = data[_DIGEST_BYTES:], _sha(key)
+    sha.update(body)
+    return body if data[:_DIGEST_BYTES] == sha.digest() else None
 
 
 def read(path: Path, key: str, lost: Lost) -> dict[str, KeptTable] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from traceback import clear_frames
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -27,11 +28,12 @@ from ..fatezero.profile import tuned
 from ..fatezero.schedule import Schedule
 from ..fatezero.unet import FateZeroUNet
 from ..geometry import Geometry
-from ..keeping import key_of, read, write
+from ..keeping import key_of
 from ..memory import MARGIN, ran_out
 from ..models.checkpoint import Checkpoint, load
 from ..models.text import read_prompt
 from ..previews import Preview, Previewer
+from ..tables import read_whole, write_whole
 from . import nulltext
 from .folder import INDEX, save_checkpoint
 from .parts import TRAINED, add_fresh_parts, trained_parameters
@@ -161,10 +163,14 @@ def _tune(
         training = Training(
             editor.unet, trained, latents, embed(settings.prompt), schedule, settings.rate, settings.seed
         )
-    if (state := read(state_file, key)) is not None:
-        training.go_on_from(state)
+
+    def keep() -> None:
+        write_whole(state_file, key, [safetensors.torch.save(training.state())], folder)
+
+    if (state := read_whole(state_file, key)) is not None:
+        training.go_on_from(safetensors.torch.load(state))
     else:
-        write(state_file, key, training.state(), folder)  # so a full disk is known of before the work is done
+        keep()  # so a full disk is known of before the work is done
     previewer = Previewer(clip, geometry, preview) if preview else None
     kept = training.step, time.monotonic()
     while training.step < settings.steps:
@@ -174,7 +180,7 @@ def _tune(
             or training.step == settings.steps
             or time.monotonic() - kept[1] > KEEP_SECONDS
         ):
-            write(state_file, key, training.state(), folder)
+            keep()
             kept = training.step, time.monotonic()
         sample = None
         if sample_every and training.step % sample_every == 0:
@@ -187,7 +193,7 @@ def _tune(
         except BaseException:
             if training.step != kept[0]:
                 with contextlib.suppress(EditError):  # no room for it: what was kept before is still there
-                    write(state_file, key, training.state(), folder)
+                    keep()
             raise
     save_checkpoint(out, model, checkpoint, weights, rank)
     shutil.rmtree(folder, ignore_errors=True)
