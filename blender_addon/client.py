@@ -17,24 +17,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from . import mask_files
+from . import events, mask_files
 from .early import Early
-from .events import (
-    Arrived,
-    EngineChanged,
-    EngineHolds,
-    Event,
-    Fetching,
-    JobChanged,
-    JobLost,
-    NotFetched,
-    Preview,
-    Previewed,
-    Refused,
-    Sending,
-    Sent,
-    Told,
-)
 from .landing import Landing
 from .link import ABSENT, LOST, Link
 from .mask_files import About
@@ -43,18 +27,14 @@ from .places import Local, Place
 from .protocol import files, limits
 from .protocol.errors import ProtocolError
 from .protocol.messages import JobStatus
-from .tasks import Cancelled, Task
+from .standing import Standing
+from .tasks import Cancelled, Task, drop
+from .tries import Tries
 from .trouble import Trouble, as_is
 from .uploads import Ahead, Uploads
 
 STATUS_EVERY = 1.0
 """Seconds between two questions for a job's state; events come sooner, but may be lost."""
-PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds before each try to connect again; the last one is repeated."""
-MOST_TRIES = 6
-"""Of a local engine that does not last; a remote one may come back at any time."""
-COMES_TO_REST = 0.02
-"""Seconds between a thread's word that it will stand still and when it does: it still has to wait for its turn."""
 LASTING = 20.0
 """Seconds after which a connection counts as one that holds."""
 
@@ -65,15 +45,14 @@ class Client:
     def __init__(self, place: Place, early: Path):
         """`early` is a folder for frames of results that are not whole yet; made when it is needed, and removed."""
         self.link = Link(place)
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[events.Event] = queue.SimpleQueue()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._put_off: deque[Callable[[], None]] = deque()
         self._closing, self._stopping = threading.Event(), threading.Event()
-        self._standing_from = float("inf")
-        self._asked_to_stand, self._stands, self._go = False, threading.Semaphore(0), threading.Semaphore(0)
+        self.standing = Standing()
         self._cancelled: set[str] = set()
         self._wanted = self._was_there = False
-        self._tries, self._next_try = 0, 0.0
+        self._tries = Tries()
         self._requests: deque[Task] = deque()
         self._transfers: deque[Task] = deque()
         self._uploads, self._early = Uploads(), Early(early)
@@ -144,23 +123,7 @@ class Client:
     def leave(self) -> None:
         """The same without waiting: for when another engine is used from now on."""
         self._closing.set()
-        self.go()
-
-    def stand(self) -> bool:
-        """Have the thread stand still, and say whether it does yet: ask until it does, then let it `go`.
-
-        Blender 4.5 looks into a Python dictionary without holding the interpreter's lock when an operator pushes undo
-        under `temp_override`; another thread that runs Python at that moment crashes it.
-        """
-        self._asked_to_stand = True
-        if self._stands.acquire(blocking=False):
-            self._standing_from = time.monotonic() + COMES_TO_REST
-        return time.monotonic() > self._standing_from
-
-    def go(self) -> None:
-        """Let the thread go on that stands."""
-        self._asked_to_stand, self._standing_from = False, float("inf")
-        self._go.release()
+        self.standing.go()
 
     def _ask_for(self, job_id: str, do: Callable[[], None]) -> None:
         self._commands.put(partial(self._requests.append, Task(job_id, do)))
@@ -201,7 +164,7 @@ class Client:
             elif early:
                 self._early.fetch_some(early, self.link.connection, partial(self._stop_if_unwanted, early))
             self._watch()
-        elif self._wanted and time.monotonic() >= self._next_try:
+        elif self._wanted and self._tries.due:
             self._connect()
 
     def _next_command(self, timeout: float) -> Callable[[], None]:
@@ -252,14 +215,14 @@ class Client:
     # What needs the engine.
 
     def _connect(self) -> None:
-        if not self._tries:
-            self.events.put(EngineChanged("starting"))
+        if not self._tries.count:
+            self.events.put(events.EngineChanged("starting"))
         self.link.connect(self._stop_if_unwanted)
         self._was_there = True
         self._requests.appendleft(Task("", self.link.say_when_alone))
         self._done.clear()
         self._next_status = 0.0
-        self.events.put(EngineChanged("ready", self.link.welcome))
+        self.events.put(events.EngineChanged("ready", self.link.welcome))
 
     def _do(self, tasks: deque[Task]) -> None:
         """Do the first task; it stays the first if the connection is lost."""
@@ -278,13 +241,13 @@ class Client:
             if task.job_id in self._unsent or error.code == "no-such-job":
                 self._lose(task.job_id, trouble)
             else:
-                self.events.put(Refused(task.job_id, trouble))
+                self.events.put(events.Refused(task.job_id, trouble))
 
     def _submit(self, order: Order) -> None:
         self._stop_if_unwanted(order.job_id)
         with self.link.for_transfer(partial(self._beside, order.job_id)) as connection:
             status = connection.submit(
-                order.job_id, order.settings, order.frames, order.fps, partial(self._report, Sending, order.job_id),
+                order.job_id, order.settings, order.frames, order.fps, partial(self._report, events.Sending, order.job_id),
                 task=order.task, own_masks=order.own_masks, project=order.project[: limits.MAX_PROJECT_CHARACTERS],
                 tuning=order.tuning, before_digest=partial(self._beside, order.job_id),
             )  # fmt: skip
@@ -294,38 +257,38 @@ class Client:
             names += files.digest(path)
         self._unsent.discard(order.job_id)
         self._follow(order.job_id)
-        self.events.put(Sent(order.job_id, hashlib.sha256(names.encode()).hexdigest()))
-        self.events.put(JobChanged(status))
+        self.events.put(events.Sent(order.job_id, hashlib.sha256(names.encode()).hexdigest()))
+        self.events.put(events.JobChanged(status))
 
     def _change(self, job_id: str, how: str, *arguments: str) -> None:
         status = getattr(self.link.connection, how)(job_id, *arguments)
         self._follow(job_id)
-        self.events.put(JobChanged(status))
+        self.events.put(events.JobChanged(status))
 
     def _fetch(self, job_id: str, landing: Landing, masks: About) -> None:
         self._stop_if_unwanted(job_id)
         try:
             with self.link.for_transfer(partial(self._beside, job_id)) as connection:
-                told, ahead = partial(self._report, Fetching, job_id), self._early.folder_of(job_id)
+                told, ahead = partial(self._report, events.Fetching, job_id), self._early.folder_of(job_id)
                 fetched = connection.fetch(job_id, landing.open(), told, ahead=ahead)
             mask_set = mask_files.keep(fetched, landing.open(), masks)
             folder = landing.show()
         except Trouble as trouble:
-            self.events.put(NotFetched(job_id, trouble))
+            self.events.put(events.NotFetched(job_id, trouble))
             return
         except ProtocolError as error:
             if error.code in LOST or error.code == "no-such-job":
                 raise
-            self.events.put(NotFetched(job_id, as_is(error.sentence, error.remedy)))
+            self.events.put(events.NotFetched(job_id, as_is(error.sentence, error.remedy)))
             return
         self._followed.discard(job_id)
         self._early.drop(job_id)
-        self.events.put(Arrived(job_id, folder, len(fetched.frames), self.link.welcome.engine, mask_set))
+        self.events.put(events.Arrived(job_id, folder, len(fetched.frames), self.link.welcome.engine, mask_set))
 
     def _forget(self, job_id: str) -> None:
         self.link.connection.forget(job_id)
         self._lose(job_id, None)
-        self.events.put(Told(job_id))
+        self.events.put(events.Told(job_id))
 
     def _tell(self, job_id: str, what: str) -> None:
         self._followed.discard(job_id)
@@ -334,30 +297,28 @@ class Client:
         except ProtocolError as error:
             if error.code != "no-such-job":
                 raise
-        self.events.put(Told(job_id))
+        self.events.put(events.Told(job_id))
 
     def _watch(self) -> None:
         """Pass on what the engine says, and notice if it ends."""
         self.link.check()
         if self.link.age > LASTING:
-            self._tries = 0
+            self._tries.forget()
         for status in self.link.connection.events():
             if status.final:
                 self._next_status = 0.0  # ask: an event has no blobs
-            elif (
-                status.job_id in self._followed - self._done
-            ):  # one that came while `_ask` heard that it is done is old
+            elif status.job_id in self._followed - self._done:  # one that came while `_ask` heard of its end is old
                 self._hear(status)
         for seen, pictures in self.link.connection.previews():
             if seen.job_id in self._followed:
-                preview = Preview(list(pictures), seen.frames, seen.step, seen.steps)
-                self.events.put(Previewed(seen.job_id, preview))
+                preview = events.Preview(list(pictures), seen.frames, seen.step, seen.steps)
+                self.events.put(events.Previewed(seen.job_id, preview))
         if time.monotonic() >= self._next_status:
             for job_id in self._followed - self._done:
                 self._ask(job_id)
             self._next_status = time.monotonic() + STATUS_EVERY
         if held := self.link.held():
-            self.events.put(EngineHolds(*held))
+            self.events.put(events.EngineHolds(*held))
 
     def _ask(self, job_id: str) -> None:
         try:
@@ -380,16 +341,15 @@ class Client:
         """How a job stands that has not gone wrong."""
         if not isinstance(self.link.place, Local):  # on this machine it would save nothing but to write frames twice
             self._early.heard(status)
-        self.events.put(JobChanged(status))
+        self.events.put(events.JobChanged(status))
 
     def _report(self, kind: type, job_id: str, done: int, total: int) -> None:
         self._stop_if_unwanted(job_id)
         self.events.put(kind(job_id, done, total))
 
     def _stand_if_asked(self) -> None:
-        if self._asked_to_stand and not self._closing.is_set():
-            self._stands.release()
-            self._go.acquire()
+        if not self._closing.is_set():
+            self.standing.stand_if_asked()
 
     def _stop_if_unwanted(self, job_id: str = "") -> None:
         self._stand_if_asked()
@@ -402,21 +362,20 @@ class Client:
         self._followed.discard(job_id)
         self._unsent.discard(job_id)
         self._early.drop(job_id)
-        self.events.put(JobLost(job_id, trouble))
+        self.events.put(events.JobLost(job_id, trouble))
 
     def _lost(self, error: ProtocolError) -> None:
         """The engine is not there, or no more: try again where that may help."""
         trouble = self.link.lose(error)
-        self._tries += 1
+        self._tries.failed()
         if isinstance(self.link.place, Local):
-            again = error.code != "version-mismatch" and self._tries <= MOST_TRIES
+            again = error.code != "version-mismatch" and not self._tries.over
         else:
             again = error.code in ABSENT and (self._was_there or bool(self._followed))
         if not again:
             self._give_up(trouble)
             return
-        self._next_try = time.monotonic() + PAUSES[min(self._tries, len(PAUSES)) - 1]
-        self.events.put(EngineChanged("lost", trouble=trouble))
+        self.events.put(events.EngineChanged("lost", trouble=trouble))
 
     def _give_up(self, trouble: Trouble) -> None:
         """There will be no engine until `start`."""
@@ -426,15 +385,13 @@ class Client:
     def _rest(self, trouble: Trouble | None) -> None:
         """Do nothing until `start`. What the engine has not got yet is lost, for that reason or because of `stop`."""
         self._wanted = self._was_there = False
-        self._tries, self._next_try = 0, 0.0
+        self._tries.forget()
         unsent = set(self._unsent)
         self._drop_tasks(unsent)
         for job_id in unsent:
             self._lose(job_id, trouble)
-        self.events.put(EngineChanged("off", trouble=trouble))
+        self.events.put(events.EngineChanged("off", trouble=trouble))
 
     def _drop_tasks(self, jobs: set[str]) -> None:
-        for tasks in (self._requests, self._transfers):
-            kept = [task for task in tasks if task.job_id not in jobs]
-            tasks.clear()
-            tasks.extend(kept)
+        drop(self._requests, jobs)
+        drop(self._transfers, jobs)

@@ -24,7 +24,7 @@ from .protocol.settings import EditSettings
 from .protocol.tuning import Tuning
 from .records import Record
 from .trouble import Trouble, unexpected
-from .uploads import Ahead
+from .uploads import AheadOfJob
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Job:
         self._landing: Landing | None = None
         self._export: Export | None = None
         self._own_masks: OwnMasks | None = None
-        self._ahead: Ahead | None = None
+        self.upload = AheadOfJob()
 
     @classmethod
     def begin(
@@ -177,11 +177,6 @@ class Job:
         """Whether it has neither ended nor come to rest."""
         return not self.final and self.state not in AT_REST
 
-    @property
-    def sent_ahead(self) -> int:
-        """While it is exported: files that the engine has already."""
-        return self._ahead.sent if self._ahead else 0
-
     def export_step(self, client: Client) -> None:
         """Export one more frame, which is sent beside the next one, and hand the job over after the last one."""
         if not self.document.is_open():
@@ -191,7 +186,8 @@ class Job:
             )  # fmt: skip
         part = next(part for part in self._exports if not part.complete)
         part.render_next()
-        self._send_ahead(part.frames[-1], client)
+        if not self.known_digest:  # else only when all frames are there it is known whether any is worth sending
+            self.upload.add(part.frames[-1], client)
         self.step = sum(len(part.frames) for part in self._exports)
         if not all(part.complete for part in self._exports):
             return
@@ -199,8 +195,8 @@ class Job:
         if self._export.digest == self.known_digest:
             self._leave_as_it_is()
             return
-        self.state, self.step = "sending", self.sent_ahead
-        self._end_ahead()
+        self.state, self.step = "sending", self.upload.sent
+        self.upload.end()
         masks = self._own_masks.frames if self._own_masks else []
         fps = self.source.fps / self.source.step
         client.submit(
@@ -365,23 +361,10 @@ class Job:
     def move_to(self, engine: str) -> None:
         """Another engine was chosen while it is exported: that one gets all its frames."""
         self.engine = engine
-        self._end_ahead()
-
-    def _send_ahead(self, path: Path, client: Client) -> None:
-        if self.known_digest:
-            return  # only when all frames are there it is known whether any is worth sending
-        if self._ahead is None:
-            self._ahead = Ahead()
-            client.send_ahead(self._ahead)
-        self._ahead.add(path)
-
-    def _end_ahead(self) -> None:
-        if self._ahead:
-            self._ahead.end()
-        self._ahead = None
+        self.upload.end()
 
     def _end_export(self) -> None:
-        self._end_ahead()
+        self.upload.end()
         for part in self._exports:
             part.discard()
         self._export = self._own_masks = None

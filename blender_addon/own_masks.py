@@ -50,6 +50,11 @@ class OwnMaskSettings:
     own_mask_strip: StringProperty(name="Strip", description="The strip to use as a mask", options=set())
     own_mask_invert: BoolProperty(name="Invert", description="Swap what is in the mask and what is not", options=set())
 
+    @property
+    def own_mask_action(self) -> str:
+        """What the user's own mask does, in the engine's words; empty: there is none."""
+        return "" if self.own_mask_mode == "NONE" else self.own_mask_mode.lower()
+
 
 class OwnMasks:
     """The user's mask for each frame of a strip on its way into `folder`, as `00001.png` and so on: 8-bit grey.

@@ -274,11 +274,6 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         """Names of the settings that are not as the preset has them."""
         return {name for name, value in self.preset_values().items() if not _alike(getattr(self, name), value)}
 
-    @property
-    def own_mask_action(self) -> str:
-        """What the user's own mask does, in the engine's words; empty: there is none."""
-        return "" if self.own_mask_mode == "NONE" else self.own_mask_mode.lower()
-
     def blend_words(self, role: str) -> list[str]:
         """The words of the prompt `role` (`source` or `target`) whose place may change: the user's, or the preset's."""
         named = getattr(self, f"blend_{role}").replace(",", " ").split()
@@ -307,6 +302,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "self_window": Window(0.0, round(self.self_end, 4)),
             "mask": self.mask,
             "blend_threshold": round(self.blend_threshold, 4),
+            "own_mask": self.own_mask_action,
             "steady": self.steady,
             "keyframe_step": self.id_data.fatezero_work.keyframe_step,
             "model": self._model(),
@@ -314,8 +310,6 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         }
         if self.keep_background != self.preset_values()["keep_background"]:
             changes["keep_background"] = self.keep_background  # the preset's own it may not have: without blend words
-        if self.own_mask_action:
-            changes["own_mask"] = self.own_mask_action
         if self.preset != "reconstruct":
             weight = round(self.new_word_strength, 4)
             changes["word_weights"] = {word: weight for word in new_words(self.source, target) if weight != 1.0}
@@ -323,9 +317,8 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             if words := getattr(self, name).replace(",", " ").split():
                 changes[name] = tuple(words)
         try:
-            edit = apply_preset(
-                self.preset, self.source.strip(), target.strip(), base=self.model_base, **changes | more
-            )
+            prompts = self.source.strip(), target.strip()
+            edit = apply_preset(self.preset, *prompts, base=self.model_base, **changes | more)
         except SettingsError as error:
             raise as_is(str(error)) from error
         return draft_of(edit) if self.quality == "DRAFT" else edit

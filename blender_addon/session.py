@@ -312,13 +312,13 @@ class Session:
                 self._step(job, job.look_for_document)
         ready = [job for job in self.jobs if job.state == "placing" and not job.cancelling]
         self._held |= bool(ready)
-        if not self._held or (self._client and not self._client.stand()):
+        if not self._held or (self._client and not self._client.standing.ask()):
             return False
         for job in ready:
             self._step(job, job.place)
         self._held = False
         if self._client:
-            self._client.go()
+            self._client.standing.go()
         return bool(ready)
 
     def _events(self) -> Iterator[events.Event]:

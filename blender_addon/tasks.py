@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,3 +17,10 @@ class Task:
 
     job_id: str
     do: Callable[[], None]
+
+
+def drop(tasks: deque[Task], jobs: set[str]) -> None:
+    """Forget those of these jobs."""
+    kept = [task for task in tasks if task.job_id not in jobs]
+    tasks.clear()
+    tasks.extend(kept)

@@ -78,6 +78,31 @@ class Ahead:
         return batch
 
 
+class AheadOfJob:
+    """Of one job that is exported: its files are sent ahead from the first one on, until that is over."""
+
+    def __init__(self):
+        self._ahead: Ahead | None = None
+
+    @property
+    def sent(self) -> int:
+        """Files that the engine has."""
+        return self._ahead.sent if self._ahead else 0
+
+    def add(self, path: Path, client) -> None:
+        """A file is written, and stays as it is; `client` sends it."""
+        if self._ahead is None:
+            self._ahead = Ahead()
+            client.send_ahead(self._ahead)
+        self._ahead.add(path)
+
+    def end(self) -> None:
+        """Nothing more is sent so."""
+        if self._ahead:
+            self._ahead.end()
+        self._ahead = None
+
+
 class Uploads:
     """What the client's thread sends ahead, one job's after the other's."""
 

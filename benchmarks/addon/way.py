@@ -63,7 +63,7 @@ def _way(addon: SimpleNamespace) -> dict:
     job, spans, state, began, cpu, ahead = session.job, [], "exporting", 0.0, 0.0, 0
     while True:
         session.tick()
-        ahead = max(ahead, job.sent_ahead)
+        ahead = max(ahead, job.upload.sent)
         now, taken = time.perf_counter() - clicked, time.process_time() - worked
         if job.state != state:
             if state == "exporting":

@@ -140,8 +140,8 @@ def progress_text(job: Job, session: Session) -> str:
         return text + ", " + iface_("{count} before it").format(count=job.ahead)
     if job.steps:
         text += f" {job.step}/{job.steps}"
-    if job.sent_ahead:
-        text += ", " + iface_("{count} sent").format(count=job.sent_ahead)
+    if job.upload.sent:
+        text += ", " + iface_("{count} sent").format(count=job.upload.sent)
     if job.loss is not None and job.state == "running":
         text += ", " + iface_("error {value}").format(value=f"{job.loss:.3f}")
     if job.workers > 1:

@@ -125,7 +125,7 @@ class TestEngines:
         first.stdout.close()
 
     def test_one_that_keeps_dying_is_given_up(self, addon, project, session, begin, monkeypatch):
-        monkeypatch.setattr(addon.client, "MOST_TRIES", 0)
+        monkeypatch.setattr(addon.tries, "MOST_TRIES", 0)
         job = begin(ENDLESS)
         reach(session, "running")
         os.kill(engine_pid(addon), signal.SIGKILL)

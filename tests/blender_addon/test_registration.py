@@ -17,6 +17,7 @@ WITHOUT_BPY = [
     for name in [
         "children",
         "client",
+        "early",
         "engine_process",
         "events",
         "installed",
@@ -26,8 +27,12 @@ WITHOUT_BPY = [
         "places",
         "png",
         "pythons",
+        "standing",
+        "tasks",
         "trial",
+        "tries",
         "trouble",
+        "uploads",
     ]
 ]
 HANDLERS = [name for name in dir(bpy.app.handlers) if isinstance(getattr(bpy.app.handlers, name), list)]

@@ -223,7 +223,7 @@ def test_a_cable_that_is_cut_for_a_while(addon, project, session, remote):
     remote.cut()
     tick_until(session, lambda: session.engine == "lost")
     assert addon.panels.queue.progress_text(job, session) == "Connection lost, trying again"
-    tick_until(session, lambda: session.client._tries >= 3)
+    tick_until(session, lambda: session.client._tries.count >= 3)
     remote.mend()
     tick_until(session, lambda: session.engine == "ready")
     reach(session, "done")

@@ -232,7 +232,7 @@ def test_the_strip_changes_before_all_of_it_is_exported(addon, project, session,
         strip = project.image_strip(f"media {words[:20]}", count=5)
         strip.name = "clip"
         start(strip)
-        session.job.export_step(session)
+        session.job.export_step(session.client)
         assert len(bpy.data.scenes) == 2
         change(strip)
         session.tick()

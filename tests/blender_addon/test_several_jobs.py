@@ -182,7 +182,7 @@ def test_no_thread_of_ours_runs_while_undo_is_pushed(addon, project, session, be
 
     def watched(message: str) -> None:
         client = session.client
-        standing.append((client._asked_to_stand, client._stands.acquire(blocking=False)))
+        standing.append((client.standing._asked, client.standing._stands.acquire(blocking=False)))
         seen = client.events.qsize()
         time.sleep(0.3)  # a thread that ran would ask the engine for something, and say so
         assert client.events.qsize() == seen
@@ -227,10 +227,10 @@ def test_strips_need_not_wait_until_all_frames_of_another_job_are_read(addon, pr
     order = addon.orders.Order("read-slowly", job.settings, frames, 24.0, "", "edit", [], None)
     session.client.submit(order)
     wait_until(lambda: len(begun) > 1)
-    wait_until(session.client.stand)
+    wait_until(session.client.standing.ask)
     read = len(begun)
     session.client.cancel(order.job_id, None)
-    session.client.go()
+    session.client.standing.go()
     assert read < len(frames)
     tick_until(session, session.client.events.empty)
     assert len(begun) <= read + 1 and session.trouble is None

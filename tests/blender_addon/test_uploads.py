@@ -57,7 +57,7 @@ def blobs(addon) -> Path:
 
 def written(addon, names: list[str]) -> list[int]:
     """When the engine has got these."""
-    return [(blobs(addon) / name).stat().st_mtime_ns for name in names]
+    return [(blobs(addon) / name).stat().st_ino for name in names]
 
 
 def home_of(addon) -> Path:
