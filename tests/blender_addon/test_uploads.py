@@ -48,7 +48,7 @@ def exported(job) -> list[str]:
 
 def sent(addon, job) -> bool:
     """Whether the engine has all that is exported; Blender does nothing meanwhile."""
-    return job._ahead.sent == job.step and all((blobs(addon) / name).exists() for name in exported(job))
+    return job.upload.sent == job.step and all((blobs(addon) / name).exists() for name in exported(job))
 
 
 def blobs(addon) -> Path:
@@ -111,7 +111,7 @@ def test_an_engine_that_dies_meanwhile_is_started_again(addon, project, session,
 def test_one_that_is_cancelled_leaves_frames_for_the_next_and_nothing_else(addon, project, session, begin):
     job = begin(seed=504)
     wait_until(lambda: sent(addon, job))
-    ahead, names = job._ahead, exported(job)
+    ahead, names = job.upload._ahead, exported(job)
     before = written(addon, names)
     session.cancel(job)
     assert job.state == "cancelled" and ahead.over and not ahead.waits
@@ -131,8 +131,8 @@ def test_a_frame_that_cannot_be_read_is_told_of_by_the_job(addon, session, begin
     """What goes wrong on the way ahead costs nothing but the time that it would have saved."""
     job = begin(seed=505, exported=2)
     wait_until(lambda: sent(addon, job))
-    job._ahead.add(job._export.folder / "no such file.png")
-    wait_until(lambda: job._ahead.over)
+    job.upload._ahead.add(job._export.folder / "no such file.png")
+    wait_until(lambda: job.upload._ahead.over)
     assert session.engine == "ready" and session.trouble is None
     reach(session, "done")
     assert job.trouble is None
@@ -145,7 +145,7 @@ def test_a_result_that_is_made_anew_sends_nothing_ahead(addon, session, begin):
     session.edit(job.source, job.settings, known_digest="0" * 64)
     job = session.job
     session.tick()
-    assert (job.state, job.step, job._ahead) == ("exporting", 1, None)
+    assert (job.state, job.step, job.upload._ahead) == ("exporting", 1, None)
     reach(session, "done")
 
 
@@ -170,7 +170,7 @@ def older_engine(addon, tmp_path, monkeypatch):
 
 def test_an_older_engine_gets_the_frames_with_the_job(addon, project, session, older_engine, begin):
     job = begin(seed=507)
-    ahead = job._ahead
+    ahead = job.upload._ahead
     wait_until(lambda: ahead.over)
     assert (job.state, ahead.sent) == ("exporting", 0) and not any(
         (blobs(addon) / name).exists() for name in exported(job)
