@@ -28,7 +28,7 @@ from .fatezero.sources import KeptSources
 from .finishing import Finishing, Write
 from .geometry import levels_of, pictures_of
 from .keeping import Keep, KeptInversion, KeptState, StepLost, key_of
-from .keyframes import Chosen
+from .keyframes import Chosen, keyframes
 from .memory import FRAMES_AT_ONCE, HELD_BY_ANCHORS, Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
@@ -68,13 +68,19 @@ class EditRun:
         self._schedule, self._steps = schedule, schedule.steps
         self._ticker = Ticker(report, self._costs())
         temporal, whole = temporal_settings(editor.checkpoint.profile, settings), clip.shape[0]
+        self._geometry, self._device = editor.geometry(clip), editor.unet.device
+        budget = Budget(editor.checkpoint, self._geometry, self._device, memory_share)
+        self._band = budget.band
+        if (
+            temporal.needs_whole_clip
+        ):  # before all of it is read for its cuts, which bring more keyframes, but not fewer
+            budget.check_whole(len(keyframes(whole, settings.keyframe_step)))
         self._temporal, cuts, notes = anchored(
             temporal, settings, clip, lambda read: report(Progress("read", read, whole, 0.0))
         )
         if part:
             clip, write, self._temporal = _parted(clip, part, write, self._temporal, settings)
             preview = preview and _of_whole(clip, preview)
-        self._geometry = editor.geometry(clip)
         self._finishing = Finishing(clip, own_masks, settings, self._geometry, write, cuts)
         if self._finishing.edited is not clip:
             clip, own_masks = self._finishing.edited, self._finishing.edited_masks
@@ -89,10 +95,6 @@ class EditRun:
         # What it says is of the whole clip, which a part does not see.
         tells = not part and plan.source.tokens == plan.target.tokens
         self._reconstruction = Reconstruction() if tells else None
-        self._device = editor.unet.device
-
-        budget = Budget(editor.checkpoint, self._geometry, self._device, memory_share)
-        self._band = budget.band
         if self._temporal.needs_whole_clip:
             budget.check_whole(self._frames)
         self._inversion, self._kept, self._state, begun_with = Inversion(latents=[]), None, None, None
