@@ -83,9 +83,10 @@ def test_what_cannot_work_is_refused_when_it_is_added(run, home, folder, tmp_pat
 def test_an_edit_may_name_a_model(run, home, folder, tmp_path):
     models.add(home, Model(str(folder)), "mine")
     write_clip(tmp_path / "in", np.full((2, 40, 64, 3), 90, np.uint8), 24)
-    words = ("--source", "a red cube", "--target", "a blue cube", "--steps", 1, "--out", tmp_path / "out")
-    assert "2 frames" in run("edit", tmp_path / "in", *words, "--model", "mine")
-    assert "no checkpoint folder or file 'other'" in run("edit", tmp_path / "in", *words, "--model", "other", code=1)
+    words = ("--source", "a red cube", "--target", "a blue cube", "--steps", 1, "--out")
+    assert "2 frames" in run("edit", tmp_path / "in", *words, tmp_path / "out", "--model", "mine")
+    again = run("edit", tmp_path / "in", *words, tmp_path / "again", "--model", "other", code=1)
+    assert "no checkpoint folder or file 'other'" in again
 
 
 def fill_cache(hub_home: Path, folder: Path) -> Path:
