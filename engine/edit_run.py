@@ -71,9 +71,7 @@ class EditRun:
         self._geometry, self._device = editor.geometry(clip), editor.unet.device
         budget = Budget(editor.checkpoint, self._geometry, self._device, memory_share)
         self._band = budget.band
-        if (
-            temporal.needs_whole_clip
-        ):  # before all of it is read for its cuts, which bring more keyframes, but not fewer
+        if temporal.needs_whole_clip:  # before it is read for its cuts, which only bring more keyframes
             budget.check_whole(len(keyframes(whole, settings.keyframe_step)))
         self._temporal, cuts, notes = anchored(
             temporal, settings, clip, lambda read: report(Progress("read", read, whole, 0.0))

@@ -230,8 +230,8 @@ def edit(
     steps = schedule.steps
     mean_maps = inversion.mean_maps() if plan.blend and plan.blend.refined else None
     if plan.asks_for_picture_words:
-        middle = temporal.middle(len(inversion.latents[steps]))
-        grid = unet.sizes(inversion.latents[steps])[unet.profile.mask_level]
+        noisy = inversion.latents[steps]
+        middle, grid = temporal.middle(len(noisy)), unet.sizes(noisy)[unet.profile.mask_level]
         if names_picture(mean_maps[[middle]], plan.source.positions(plan.blend.source_words), grid):
             plan = plan.with_picture_words()
     like = torch.empty(0, device=unet.device, dtype=unet.dtype)
