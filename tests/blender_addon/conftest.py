@@ -115,6 +115,19 @@ def reach(session, *states: str) -> None:
     assert job.state in states, (job.state, job.trouble, session.trouble)
 
 
+def transfers_told(job, kind: type) -> list[tuple[int, int]]:
+    """What the job hears from now on of one kind of transfer: files that are done, and how many there are."""
+    told, handle = [], job.handle
+
+    def look(event, client):
+        if isinstance(event, kind):
+            told.append((event.done, event.total))
+        handle(event, client)
+
+    job.handle = look
+    return told
+
+
 def tick_until(session, condition, patience: float = 300.0) -> None:
     """Do the timer's work until something is so; fail if that does not come."""
     wait_until(lambda: (session.tick(), condition())[1], patience)

@@ -15,7 +15,7 @@ import time
 import bpy
 import pytest
 
-from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until, wait_until
+from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until, transfers_told, wait_until
 
 LONG = 12
 """Frames: more than the engine makes together; large ones, so that it takes a while to write them."""
@@ -190,18 +190,10 @@ def half_made(addon, project, session, remote, serve):
 
 
 def test_frames_come_while_later_ones_are_made(addon, project, session, half_made):
-    told = []
     with half_made() as (job, ahead):
         here = len(list(ahead.iterdir()))
         assert here and project.result_files() == [], "what is not whole is not shown"
-        handle = job.handle
-
-        def look(event, client):
-            if isinstance(event, addon.events.Fetching):
-                told.append((event.done, event.total))
-            handle(event, client)
-
-        job.handle = look
+        told = transfers_told(job, addon.events.Fetching)
     reach(session, "done")
     assert told[0][0] == 1 and told[here - 1][0] == here, "the first ones were here"
     assert (job.trouble, len(project.strips[job.result].elements)) == (None, LONG)

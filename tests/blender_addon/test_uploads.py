@@ -10,7 +10,7 @@ from pathlib import Path
 import bpy
 import pytest
 
-from tests.blender_addon.conftest import FRAMES, ROOT, reach, stop_engine, wait_until
+from tests.blender_addon.conftest import FRAMES, ROOT, reach, stop_engine, transfers_told, wait_until
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -80,14 +80,7 @@ def test_what_was_sent_is_not_sent_with_the_job(addon, session, begin):
     wait_until(lambda: sent(addon, job))
     names = exported(job)
     before = written(addon, names)
-    told, handle = [], job.handle
-
-    def look(event, client):
-        if isinstance(event, addon.events.Sending):
-            told.append((event.done, event.total))
-        handle(event, client)
-
-    job.handle = look
+    told = transfers_told(job, addon.events.Sending)
     reach(session, "done")
     assert all(done >= FRAMES - 1 and total == FRAMES for done, total in told), told
     assert written(addon, names) == before
