@@ -7,6 +7,7 @@ edited in the sequencer, through the add-on and the engine; the second is the ri
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib
 import json
 import os
@@ -16,19 +17,22 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 # Before bpy is imported: the demo's Blender has settings and extensions of its own. An installed Blender has read this
 # variable when it started, so there whoever starts it sets it, and removes the folder.
-MAKES_RESOURCES = "BLENDER_USER_RESOURCES" not in os.environ
-RESOURCES = Path(os.environ.get("BLENDER_USER_RESOURCES") or tempfile.mkdtemp(prefix="fatezero-demo-"))
-os.environ["BLENDER_USER_RESOURCES"] = str(RESOURCES)
+if "BLENDER_USER_RESOURCES" not in os.environ:
+    os.environ["BLENDER_USER_RESOURCES"] = tempfile.mkdtemp(prefix="fatezero-demo-")
+    atexit.register(shutil.rmtree, os.environ["BLENDER_USER_RESOURCES"], ignore_errors=True)
+RESOURCES = Path(os.environ["BLENDER_USER_RESOURCES"])
 os.environ["PYTHONPATH"] = str(ROOT)
 
 import bpy
@@ -67,9 +71,6 @@ def main() -> int:
     except DemoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    finally:
-        if MAKES_RESOURCES:
-            shutil.rmtree(RESOURCES, ignore_errors=True)
     return 0
 
 
@@ -264,5 +265,23 @@ def write_png(path: Path, frame: np.ndarray) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
+def leave(code: int) -> NoReturn:
+    """End with what Python does at its end, and without what Blender 4.2 adds to it as a module: a segmentation fault.
+
+    It keeps every callback that an add-on's property ever had, is therefore never freed, and ends after its Python has.
+    """
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    CONSOLE.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+    except SystemExit as end:  # argparse's
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    leave(code)
