@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -281,7 +280,4 @@ if __name__ == "__main__":
         code = main()
     except SystemExit as end:  # argparse's
         code = end.code
-    except BaseException:
-        traceback.print_exc()
-        code = 1
     leave(code)
