@@ -10,6 +10,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -42,6 +43,7 @@ import numpy as np
 import addon_utils  # a module of Blender's, there once bpy is
 
 FRAMES, WIDTH, HEIGHT = 6, 64, 48
+ENDED_AS = pytest.StashKey[int]()
 
 
 def pytest_configure(config):
@@ -53,10 +55,21 @@ def pytest_configure(config):
     os.environ["OMP_NUM_THREADS"] = "1"  # for pictures so small, more threads only wait for each other
 
 
-def pytest_unconfigure():
+def pytest_sessionfinish(session, exitstatus):
+    session.config.stash[ENDED_AS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
     addon_utils.disable(MODULE, default_set=True)
     wait_until(lambda: processes_with(str(RESOURCES)) == [])  # no process may be left, and none may write there
     shutil.rmtree(RESOURCES, ignore_errors=True)
+    if bpy.app.version < (
+        4,
+        3,
+    ):  # as a module it is never freed where a property had a callback, and crashes at its end
+        sys.stdout.flush()
+        os._exit(config.stash.get(ENDED_AS, pytest.ExitCode.INTERNAL_ERROR))
 
 
 class Addon:
