@@ -23,6 +23,7 @@ from .fatezero.frames import Frames, TemporalSettings, put
 from .fatezero.keys import Served, fixed_frames
 from .fatezero.masks import combined, without_words
 from .fatezero.method import EditPlan, Inversion, edit, invert
+from .fatezero.refined import within_reach
 from .fatezero.schedule import Schedule
 from .fatezero.sources import KeptSources
 from .finishing import Finishing, Write
@@ -269,9 +270,8 @@ class EditRun:
         places = [(plan.source.positions(blend.source_words), maps, source)]
         if blend.target_words:
             places.append((plan.target.positions(blend.target_words), self._state.target_maps[part], edited))
-        return refined_share(
-            [self._words.soft(*place) > blend.threshold for place in places], max(1, self._factor // 2)
-        )
+        masks = [self._words.soft(*place) > blend.threshold for place in places]
+        return refined_share(within_reach(masks, blend.reach), max(1, self._factor // 2))
 
     def _pictures(self, part: slice) -> Tensor:
         """The source's frames for the model, (n, 3, H, W) in -1 to 1."""

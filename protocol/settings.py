@@ -41,6 +41,9 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Of a draft (`draft_of`) the steps that it takes in full; it changes nothing by itself. 0: this is no draft."""
     guidance: float = DEFAULT_GUIDANCE
     """Classifier-free guidance of the editing steps; at 1 or less there is none."""
+    guidance_fall: float = 0.0
+    """How much of itself `guidance` is above in the first step and below in the last, falling evenly between, but never
+    below 1: what is there is settled early, and how it looks is drawn gently. 0: the same in all steps, as in the paper."""
     cross_mode: str = "refine"
     """`refine` aligns prompts of any lengths, `replace` swaps words one for one."""
     cross_window: Window = Window(0.0, 0.5)
@@ -63,6 +66,9 @@ class EditSettings(msgspec.Struct, frozen=True, kw_only=True):
     mask: str = "paper"
     """How a word's place is found: `paper`, or `refined`: the mean over all steps, with the picture's own edges. It decides
     what blend words and mask words mean, and what the masks of a survey are."""
+    blend_reach: float = 1.0
+    """How far beyond the place of `blend_source` that of `blend_target` may reach, as a part of the picture's shorter side;
+    1: anywhere."""
     blend_attention: bool = True
     """Let self-attention leave the source's structure in the blend words' place: what a change of shape needs."""
     blend_latents: bool = False
@@ -125,11 +131,13 @@ PRESET_WEIGHT = {"style": 10.0, "attribute": 5.0}
 _PLACES = dict(mask="refined", blend_threshold=0.4, steady=2)
 _LOCAL = dict(blend_latents=True, blend_steps=Window(0.0, 1.0), keep_background=True)
 BUILTIN_PRESETS: dict[str, dict] = {
-    "style": _PLACES | dict(guidance=2.0, cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
+    "style": _PLACES
+    | dict(guidance=2.0, guidance_fall=0.5, cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
     "attribute": _PLACES
     | _LOCAL
-    | dict(cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8), blend_attention=False, picture_weight=3.0),
-    "shape": _PLACES | _LOCAL | dict(cross_window=Window(0.0, 0.0)),
+    | dict(cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8), blend_attention=False)
+    | dict(guidance_fall=0.5, picture_weight=3.0),
+    "shape": _PLACES | _LOCAL | dict(guidance_fall=0.5, cross_window=Window(0.0, 0.0), blend_reach=0.0625),
     "reconstruct": _PLACES | dict(guidance=1.0),
 }
 """What the small model takes instead, and why: `docs/quality.md`. Its words name places well, so that latents are blended."""
@@ -244,6 +252,8 @@ def check(settings: EditSettings) -> None:
     _in_range("reuse", settings.reuse, 1, MAX_REUSE)
     _in_range("full_steps", settings.full_steps, 0, MAX_STEPS)
     _in_range("guidance", settings.guidance, 0.0, 50.0)
+    _in_range("guidance_fall", settings.guidance_fall, 0.0, 1.0)
+    _in_range("blend_reach", settings.blend_reach, 0.0, 1.0)
     _in_range("blend_threshold", settings.blend_threshold, 0.0, 1.0)
     _one_of("mask", settings.mask, MASKS)
     _in_range("keyframe_step", settings.keyframe_step, 1, MAX_KEYFRAME_STEP)

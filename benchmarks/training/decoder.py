@@ -64,15 +64,13 @@ class Estimates:
         """The clean latents that one call sees in noisy ones (B, 4, h, w), at timesteps below ``LATE``."""
         noise = torch.randn(latents.shape, generator=generator)
         timesteps = torch.randint(LATE, (len(latents),), generator=generator)
-        signal, spread = (part.sqrt()[:, None, None, None] for part in self._parts(timesteps))
+        alphas = self.alphas[timesteps][:, None, None, None]
+        signal, spread = alphas.sqrt(), (1 - alphas).sqrt()
         noisy = signal * latents + spread * noise
         with torch.autocast("cpu", torch.bfloat16):
             text = self.text(tokens).last_hidden_state
             velocity = self.unet(noisy, timesteps, text).sample
         return signal * noisy - spread * velocity.float()
-
-    def _parts(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.alphas[timesteps], 1 - self.alphas[timesteps]
 
 
 def train(arguments: argparse.Namespace, rank: int, workers: int) -> None:
@@ -98,7 +96,7 @@ def train(arguments: argparse.Namespace, rank: int, workers: int) -> None:
         if done < arguments.steps:
             return
         back.load_state_dict(averages["back"].values)
-        model.eval()
+        model.eval().register_to_config(_name_or_path="")  # where it was read from is nobody's business
         out = reconstruct(model, kept)
         print(f"{arguments.steps} of {arguments.steps}: reconstruction {psnr(out, kept):.2f} dB", flush=True)
         save_sheet(arguments.state / "decoder.png", torch.stack([kept, out], 1)[:12].flatten(0, 1), columns=8)

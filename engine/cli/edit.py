@@ -124,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     fine.add_argument("--guidance", type=float, help="classifier-free guidance; 1 or less is none")
     fine.add_argument(
+        "--guidance-fall",
+        type=float,
+        metavar="PART",
+        help="guidance begins this part of itself higher and ends as much lower, 0 to 1",
+    )
+    fine.add_argument(
         "--cross-mode", choices=("refine", "replace"), help="align the prompts, or swap words one for one"
     )
     fine.add_argument(
@@ -168,6 +174,12 @@ def _parser() -> argparse.ArgumentParser:
         "--mask", choices=MASKS, help="how a word's place is found: as in the paper, or with the picture's own edges"
     )
     fine.add_argument("--blend-threshold", type=float, help="lower takes more of the picture, 0 to 1")
+    fine.add_argument(
+        "--blend-reach",
+        type=float,
+        metavar="PART",
+        help="how far the new shape may reach beyond the old one, as a part of the picture's shorter side; 1: anywhere",
+    )
     fine.add_argument(
         "--blend-latents", action="store_true", default=None, help="keep the source's latents outside that place"
     )

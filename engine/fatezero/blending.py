@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .masks import OwnMask, blend_mask, without_words
-from .refined import place_mask
+from .refined import place_mask, within_reach
 
 if TYPE_CHECKING:
     from .method import EditPlan
@@ -25,6 +25,8 @@ class Blend:
     source_words: tuple[str, ...]
     target_words: tuple[str, ...] = ()
     threshold: float = 0.3
+    reach: float = 1.0
+    """How far the target words' place may reach beyond the source words', as a part of the picture's shorter side."""
     attention: bool = True
     """Blend self-attention by the mask."""
     latents: bool = False
@@ -101,6 +103,7 @@ def changing_masks(
         )
         if tokens
     ]
+    masks = within_reach(masks, plan.blend.reach)
     if own is None:
         return masks
     if masks:

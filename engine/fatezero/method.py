@@ -27,6 +27,8 @@ class EditPlan:
     source: Prompt
     target: Prompt
     guidance: float = 7.5
+    guidance_fall: float = 0.0
+    """Guidance begins so much of itself higher and ends so much lower; 0 as in the paper."""
     replace: bool = False
     """Swap words one for one; where the word counts differ, the prompts are aligned instead."""
     cross_window: tuple[float, float] = (0.0, 0.8)
@@ -44,6 +46,12 @@ class EditPlan:
         """Steps in which the source's self-attention is injected."""
         start, end = self.self_window
         return range(int(steps * start), int(steps * end))
+
+    def guidance_at(self, step: int, steps: int) -> float:
+        """Guidance of `step` of `steps`: it falls evenly, to no less than 1, below which the target would be left."""
+        if self.guidance <= 1 or steps == 1:
+            return self.guidance
+        return max(1.0, self.guidance * (1 + self.guidance_fall * (1 - 2 * step / (steps - 1))))
 
     @property
     def blends_attention(self) -> bool:
@@ -299,7 +307,8 @@ class _StepEdit:
         call.gather = TARGET if sums_maps else None
         outputs = self.unet([x] * len(call.rows), timestep, [self.texts[row] for row in call.rows], call)
         noise = [schedule.noise(output, x, timestep) for output in outputs]
-        guided = guide(noise[0] if len(noise) == 2 else None, noise[-1], plan.guidance)
+        guidance = plan.guidance_at(self.after.step, schedule.steps)
+        guided = guide(noise[0] if len(noise) == 2 else None, noise[-1], guidance)
         latents = schedule.denoise(x, guided, timestep)
         after = self.after
         masked = []

@@ -86,7 +86,17 @@ def _solve(matrix: Tensor, right: Tensor) -> Tensor:
 
 def grown(mask: Tensor, by: int = 1) -> Tensor:
     """A boolean mask (F, 1, h, w) with all places that lie no more than `by` from it."""
-    return functional.max_pool2d(mask.float(), kernel_size=2 * by + 1, stride=1, padding=by).bool()
+    rows = functional.max_pool2d(mask.float(), kernel_size=(2 * by + 1, 1), stride=1, padding=(by, 0))
+    return functional.max_pool2d(rows, kernel_size=(1, 2 * by + 1), stride=1, padding=(0, by)).bool()
+
+
+def within_reach(masks: list[Tensor], reach: float) -> list[Tensor]:
+    """The masks (F, 1, h, w) of the source's words and the target's, the second cut where it is farther from the first
+    than `reach` of the picture's shorter side; one alone as it is."""
+    if len(masks) < 2 or reach >= 1:
+        return masks
+    first, second = masks
+    return [first, second & grown(first, round(reach * min(first.shape[-2:])))]
 
 
 def place_mask(

@@ -88,6 +88,7 @@ def test_training_goes_on_where_it_was_stopped(data, model, tiny, tmp_path):
     part.rename(data / "latents.npy")
     assert 0.5 < np.load(data / "latents.npy").astype(float).std() < 2
 
+    whole = train(unet, "whole", model, 2)
     before = AutoencoderKL.from_pretrained(model / "vae").state_dict()
     train(decoder, "decoder", model, 1)
     assert train(decoder, "decoder", model, 2)["step"] == 2
@@ -95,7 +96,6 @@ def test_training_goes_on_where_it_was_stopped(data, model, tiny, tmp_path):
     changed = {name.split(".")[0] for name, values in after.items() if not torch.equal(values, before[name])}
     assert changed == {"post_quant_conv", "decoder"}
 
-    whole = train(unet, "whole", model, 2)
     # The learning rate depends on the last step, so the run is stopped by its checkpoint, not by --steps.
     original = loop.Checkpoint.save
 

@@ -25,7 +25,7 @@ from engine.fatezero.masks import soft_mask
 from engine.fatezero.method import Blend, EditPlan, Inversion, edit, invert
 from engine.fatezero.normalization import ClipGroupNorm
 from engine.fatezero.profile import Profile
-from engine.fatezero.refined import place_mask
+from engine.fatezero.refined import grown, place_mask
 from engine.fatezero.schedule import Schedule
 from engine.fatezero.sources import KeptSources
 from engine.fatezero.unet import FateZeroUNet
@@ -270,6 +270,28 @@ def test_a_refined_mask_of_the_source_is_the_same_in_all_steps(small_edit):
         small_edit.inversion.mean_maps(), small_edit.source.positions(["jeep"]), (4, 4), (16, 16), 0.4
     )
     assert len(masks) == small_edit.steps and all(torch.equal(of_source, expected) for of_source, _ in masks)
+
+
+def test_guidance_falls_evenly_and_no_lower_than_one(small_edit):
+    plan = EditPlan(small_edit.source, small_edit.target, guidance=4.0, guidance_fall=0.5)
+    strengths = [plan.guidance_at(step, 5) for step in range(5)]
+    assert strengths == [6.0, 5.0, 4.0, 3.0, 2.0]
+    assert replace(plan, guidance=1.5).guidance_at(4, 5) == 1.0
+    assert replace(plan, guidance=1.0).guidance_at(0, 5) == 1.0, "no guidance is none in all steps"
+    assert plan.guidance_at(0, 1) == 4.0
+    falling, state = small_edit.run(guidance=4.0, guidance_fall=0.5), None
+    for step, strength in enumerate(strengths):
+        state = small_edit.run(resume=state, guidance=strength)[0]
+        assert torch.equal(falling[step].latents, state.latents)
+
+
+def test_a_new_shape_reaches_no_farther_beyond_the_old_one(small_edit):
+    """To a random model both words are seen in many places; so the source's are kept few."""
+    blend = Blend(("jeep",), ("red",), 0.7, latents=True, latent_window=(0.0, 1.0), refined=True)
+    free, bound = (small_edit.run(blend=replace(blend, reach=reach))[0].latent_masks for reach in (1.0, 2 / 16))
+    old, new = bound
+    assert torch.equal(old, free[0])
+    assert torch.equal(new, free[1] & grown(old, 2)) and not torch.equal(new, free[1])
 
 
 SEVERAL = TemporalSettings(served=several_anchors("mid", 11, cuts=[8], every=3))

@@ -66,6 +66,8 @@ def test_what_is_given_goes_before_the_preset():
         ({"reuse": 0}, "between 1 and 10"),
         ({"guidance": 51.0}, "between 0 and 50"),
         ({"guidance": float("nan")}, "between 0 and 50"),
+        ({"guidance_fall": 1.5}, "between 0 and 1"),
+        ({"blend_reach": -0.1}, "between 0 and 1"),
         ({"cross_mode": "swap"}, "refine, replace"),
         ({"self_window": Window(0.6, 0.5)}, "run forward"),
         ({"word_windows": {"blue": Window(0.0, 1.5)}}, "word_windows of 'blue'"),
