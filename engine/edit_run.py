@@ -175,6 +175,7 @@ class EditRun:
                     encoded = None
                     for part, latents in self._autoencoded("encode", self._encode):
                         encoded = put(encoded, part, latents, self._inversion.table, self._frames)
+                    self._ticker.say("encode", self._frames, self._frames)
                     self._inversion.latents.append(encoded)
                 self._fitting(self._invert_on)
             except StepLost:
@@ -242,6 +243,7 @@ class EditRun:
                 taken = self._geometry.to_masks(taken)
             for _ in self._finishing.take(part, levels, taken, masks):
                 self._ticker.say("decode", part.start, self._frames)
+        self._ticker.say("decode", self._frames, self._frames)
 
     @property
     def _in_pictures(self) -> bool:
@@ -312,7 +314,6 @@ class EditRun:
                 size //= 2
             else:
                 self._halve_band()
-        self._ticker.say(stage, self._frames, self._frames)
 
     def _halve_band(self) -> None:
         """Let the autoencoder take half as much of a frame at once."""

@@ -27,7 +27,7 @@ class Ticker:
     """Reports progress over stages of different cost, given in their order; what is reported never falls."""
 
     def __init__(self, report: ReportProgress, costs: Mapping[str, float]):
-        self._report, self._fraction = report, 0.0
+        self._report, self._fraction, self._at = report, 0.0, ("", 0.0)
         total, before = sum(costs.values()), 0.0
         self._spans = {}
         for stage, cost in costs.items():
@@ -36,6 +36,9 @@ class Ticker:
 
     def say(self, stage: str, done: float, steps: int) -> None:
         """`done` of `steps` are done; a part of a step counts in the fraction only."""
+        told, at_least = self._at
+        done = max(done, at_least) if stage == told else done
+        self._at = stage, done
         before, span = self._spans[stage]
         self._fraction = max(self._fraction, before + span * done / steps)
         self._report(Progress(stage, int(done), steps, self._fraction))

@@ -63,12 +63,16 @@ def test_half_precision_edits_come_near(editor, small_checkpoint, precision):
     assert abs(ours - theirs).mean() < 4
 
 
-def test_progress_only_rises_and_ends_at_one(editor):
+@pytest.mark.parametrize("steady", [0, 2])
+def test_progress_only_rises_and_ends_at_one(editor, steady):
+    """Steadied frames leave some time after they are decoded."""
     seen = []
-    editor.edit(clip(), settings(), seen.append)
+    editor.edit(clip(10), settings(steady=steady), seen.append)
     fractions = [progress.fraction for progress in seen]
     assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == pytest.approx(1)
     assert list(dict.fromkeys(progress.stage for progress in seen)) == ["encode", "invert", "edit", "decode"]
+    decoded = [progress.step for progress in seen if progress.stage == "decode"]
+    assert decoded == sorted(decoded) and decoded[-1] == 10 and decoded.count(10) == 1
 
 
 def test_an_exception_in_the_report_ends_the_edit_at_that_step(editor):
