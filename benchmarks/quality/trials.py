@@ -33,13 +33,9 @@ def negative_source(inside: Inside) -> np.ndarray:
     return as_it_is(inside)
 
 
-def guided(first: float, last: float, inside: Inside) -> np.ndarray:
-    """Guidance that goes from `first` to `last`, as parts of the plan's own, in equal steps."""
-    state, steps = None, inside.schedule.steps
-    for share in np.linspace(first, last, steps):
-        # At 1 the loop leaves the empty row out, below it there is no guidance to speak of.
-        state = inside.step(replace(inside.plan, guidance=max(1.0, inside.plan.guidance * float(share))), state)
-    return inside.frames(state.latents)
+def falling(fall: float, inside: Inside) -> np.ndarray:
+    """Guidance that falls by another part of itself (`EditPlan.guidance_fall`), or below 0 rises."""
+    return inside.frames(inside.edit(inside.inversion, replace(inside.plan, guidance_fall=fall))[-1])
 
 
 def drift_corrected(inside: Inside) -> np.ndarray:
@@ -91,8 +87,8 @@ def _over_frames(maps: torch.Tensor, reach: int) -> torch.Tensor:
 TRIALS = (
     Strategy("the loops alone", run=as_it_is),
     Strategy("source prompt as negative", run=negative_source),
-    Strategy("guidance from 1.5 to 0.5 of itself", run=partial(guided, 1.5, 0.5)),
-    Strategy("guidance from 0.5 to 1.5 of itself", run=partial(guided, 0.5, 1.5)),
+    Strategy("guidance the same in all steps", run=partial(falling, 0.0)),
+    Strategy("guidance rising from 0.5 to 1.5 of itself", run=partial(falling, -0.5)),
     Strategy("drift corrected", run=drift_corrected),
     Strategy("a quarter of fresh noise", run=partial(renoised, 0.25)),
     Strategy("half of fresh noise", run=partial(renoised, 0.5)),
