@@ -14,6 +14,7 @@ from typing import Protocol
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import EditError
@@ -25,6 +26,9 @@ DEFAULT_CODEC = "libx264", {"crf": "16"}
 CODECS = {".webm": ("libvpx-vp9", {"crf": "16", "b": "0"})}
 """Of video files that cannot hold the default one, with its options."""
 _PNG_DEPTH_AT, _TIFF_DEPTH = 24, 258
+BT_709, UNSAID = 1, 2
+"""Of colour primaries, curves and matrices in the files' own numbers (ITU-T H.273)."""
+HD_LINES = 720
 
 
 class Clip(Protocol):
@@ -182,8 +186,14 @@ def _read_video(path: Path, start: int, end: int | None) -> tuple[list[np.ndarra
             if end is not None and number >= end:
                 break
             if number >= start:
-                frames.append(np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame)))
+                frames.append(np.rot90(_colours(frame), _quarter_turns(frame)))
         return frames, stream.average_rate or DEFAULT_RATE
+
+
+def _colours(frame: av.VideoFrame) -> np.ndarray:
+    """(h, w, 3) uint8, as players show them: what says nothing of its colours is BT.709 from 720 lines on, else BT.601."""
+    unsaid = frame.colorspace == UNSAID and frame.height >= HD_LINES
+    return frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709 if unsaid else None).to_ndarray()
 
 
 def _quarter_turns(frame: av.VideoFrame) -> int:
@@ -219,7 +229,7 @@ def _write_folder(path: Path, frames: np.ndarray) -> None:
 
 
 def _write_video(path: Path, frames: np.ndarray, rate: Fraction, aspect: Fraction) -> None:
-    """H.264, or in .webm VP9, visually lossless; odd sizes lose no pixel, as an edge is repeated to make them even."""
+    """H.264, or in .webm VP9, visually lossless, and said to be BT.709, which else players would guess by the size; odd sizes lose no pixel, as an edge is repeated to make them even."""
     frames = frames[..., :3] if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
     height, width = frames.shape[1:3]
     frames = np.pad(frames, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], mode="edge")
@@ -228,6 +238,13 @@ def _write_video(path: Path, frames: np.ndarray, rate: Fraction, aspect: Fractio
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt, stream.sample_aspect_ratio = "yuv420p", aspect
+        said = stream.codec_context
+        said.colorspace, said.color_range = Colorspace.ITU709, ColorRange.MPEG
+        said.color_primaries = said.color_trc = BT_709
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            picture = picture.reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())

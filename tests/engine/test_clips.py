@@ -4,8 +4,10 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from engine.clips import check_output, pixel_aspect, read_clip, write_clip
@@ -49,6 +51,34 @@ def test_photographs_stand_upright(tmp_path):
     frames, _ = read_clip(tmp_path)
     expected = np.rot90(corners(1), 3, axes=(1, 2))
     assert frames.shape == expected.shape and np.abs(frames.astype(int) - expected).max() < 12
+
+
+RED = (200, 40, 40)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_video_says_what_its_colours_mean(tmp_path, suffix):
+    """Players guess else: by the size, and for large pictures wrong."""
+    write_clip(tmp_path / f"clip{suffix}", np.full((1, 48, 64, 3), RED, np.uint8), Fraction(24))
+    with av.open(str(tmp_path / f"clip{suffix}")) as video:
+        (frame,) = video.decode(video=0)
+        colours = video.streams.video[0].codec_context
+        assert (frame.colorspace, frame.color_range) == (Colorspace.ITU709, ColorRange.MPEG)
+        assert colours.color_primaries == colours.color_trc == 1
+        picture = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709).to_ndarray()
+        assert np.abs(picture.astype(int) - RED).max() < 4
+
+
+@pytest.mark.parametrize(("lines", "meant"), [(576, Colorspace.ITU601), (720, Colorspace.ITU709)])
+def test_colours_of_which_a_video_says_nothing_are_taken_as_players_take_them(tmp_path, lines, meant):
+    with av.open(str(tmp_path / "clip.mp4"), "w") as video:
+        stream = video.add_stream("libx264", rate=24, options={"crf": "8"})
+        stream.width, stream.height, stream.pix_fmt = 64, lines, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.full((lines, 64, 3), RED, np.uint8), format="rgb24")
+        video.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=meant)))
+        video.mux(stream.encode())
+    frames, _ = read_clip(tmp_path / "clip.mp4")
+    assert np.abs(frames.astype(int) - RED).max() < 4
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
