@@ -25,6 +25,7 @@ from .mask_files import About
 from .orders import Order
 from .places import Local, Place
 from .protocol import files, limits
+from .protocol.connection import Connection
 from .protocol.errors import ProtocolError
 from .protocol.messages import JobStatus
 from .standing import Standing
@@ -56,6 +57,8 @@ class Client:
         self._requests: deque[Task] = deque()
         self._transfers: deque[Task] = deque()
         self._uploads, self._early = Uploads(), Early(early)
+        self._go_on: Callable[[], None] = lambda: None
+        """Ends what is sent or fetched ahead, where that is not wanted any more."""
         self._unsent: set[str] = set()
         self._followed: set[str] = set()
         self._done: set[str] = set()
@@ -160,15 +163,27 @@ class Client:
             if tasks:
                 self._do(tasks)
             elif ahead:
-                ahead.send_some(self.link.connection, self._stop_if_unwanted)
+                ahead.send_some(self._aside(ahead.stop_if_over), self._stop_if_unwanted)
             elif early:
-                self._early.fetch_some(early, self.link.connection, partial(self._stop_if_unwanted, early))
+                connection = self._aside(partial(self._early.stop_if_dropped, early))
+                self._early.fetch_some(early, connection, partial(self._stop_if_unwanted, early))
+            elif not self._uploads.open:
+                self.link.end_aside()
             self._watch()
         elif self._wanted and self._tries.due:
             self._connect()
 
     def _next_command(self, timeout: float) -> Callable[[], None]:
         return self._put_off.popleft() if self._put_off else self._commands.get(timeout=timeout)
+
+    def _aside(self, go_on: Callable[[], None]) -> Connection:
+        """A connection for what is only a help: beside it all else is done, and `go_on` is asked, which may raise."""
+        self._go_on = go_on
+        return self.link.aside(self._beside_a_help)
+
+    def _beside_a_help(self) -> None:
+        self._beside("")
+        self._go_on()
 
     def _beside(self, job_id: str) -> None:
         """Between the chunks of a job's transfer: do all else that is asked for, unless that ends the transfer."""

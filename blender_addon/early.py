@@ -12,6 +12,7 @@ from .link import LOST
 from .protocol.connection import Connection
 from .protocol.errors import ProtocolError
 from .protocol.messages import JobStatus
+from .tasks import Cancelled
 
 AT_A_TIME = 2
 """Frames that are fetched before anything else gets its turn."""
@@ -62,6 +63,11 @@ class Early:
         known.fetched += len(names)
         if not names:  # it has ended, began anew, or there is no room here: until the engine says more
             known.written = known.fetched
+
+    def stop_if_dropped(self, job_id: str) -> None:
+        """Raise `Cancelled` where nothing more is to be fetched of a job."""
+        if job_id not in self._jobs:
+            raise Cancelled
 
     def drop(self, job_id: str) -> None:
         """Remove what there is of a job."""

@@ -198,12 +198,8 @@ class Job:
         self.state, self.step = "sending", self.upload.sent
         self.upload.end()
         masks = self._own_masks.frames if self._own_masks else []
-        fps = self.source.fps / self.source.step
-        client.submit(
-            Order(
-                self.id, self.settings, self._export.frames, fps, self.document.path.stem, self.task, masks, self.tuning
-            )
-        )
+        fps, project = self.source.fps / self.source.step, strips.as_text(self.document.path.stem)
+        client.submit(Order(self.id, self.settings, self._export.frames, fps, project, self.task, masks, self.tuning))
 
     def handle(self, event: events.Event, client: Client) -> None:
         """Take in what the client says about this job."""

@@ -42,6 +42,7 @@ class Link:
         self.process: EngineProcess | None = None
         """The local engine, where this Blender has started it."""
         self.connection: Connection | None = None
+        self._aside: Connection | None = None
         self.welcome: Welcome | None = None
         self._since = self._next_held = 0.0
         self._stale: Endpoint | None = None
@@ -80,6 +81,27 @@ class Link:
                     raise
                 chosen = self.connection
             yield chosen
+
+    def aside(self, meanwhile: Callable[[], None]) -> Connection:
+        """As `for_transfer`, for many small ones: kept until `end_aside`, as an engine takes so many handshakes at a time."""
+        if self._aside is None:
+            second = Connection(self._endpoint, client="Blender", meanwhile=meanwhile)
+            try:
+                second.ping(HELLO_PATIENCE)
+            except BaseException as error:
+                second.close()
+                if isinstance(error, ProtocolError) and error.code == "too-many-connections":
+                    return self.connection
+                raise
+            second.knows(self.welcome)
+            self._aside = second
+        return self._aside
+
+    def end_aside(self) -> None:
+        """Close that connection, if there is one."""
+        if self._aside:
+            self._aside.close()
+        self._aside = None
 
     def check(self) -> None:
         """Notice the end of the engine's process before the connection does; `ProtocolError`."""
@@ -135,6 +157,7 @@ class Link:
             self.process = None
 
     def _close_connection(self) -> None:
+        self.end_aside()
         if self.connection:
             self.connection.close()
         self.connection = None

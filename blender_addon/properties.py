@@ -326,8 +326,10 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
     def show(self, edit: EditSettings) -> None:
         """Put an edit's prompts and settings into the panel: what the panel has no field for is left as it is."""
         self.source, self.target = edit.source, edit.target
-        self.model = "BUILTIN" if edit.model == BUILTIN_MODEL else "NAMED"
-        if self.model == "NAMED":
+        model = "BUILTIN" if edit.model == BUILTIN_MODEL else "NAMED"
+        if self.model != model:  # setting it again would look for its base, which nobody may know of a remote engine's
+            self.model = model
+        if model == "NAMED" and self.model_name.strip() != edit.model:
             self.model_name = edit.model
         self.preset = edit.preset
         self.quality = "DRAFT" if edit.full_steps else "FULL"
@@ -337,6 +339,9 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         self.mask, self.blend_threshold = edit.mask, edit.blend_threshold
         self.anchor_cuts, self.anchor_every = edit.anchor_cuts, edit.anchor_every
         self.steady = edit.steady
+        self.own_mask_mode = edit.own_mask.upper() or "NONE"
+        if edit.blend_source or edit.own_mask:  # else nothing names a place, and it says nothing of what is wanted
+            self.keep_background = edit.keep_background
         work = self.id_data.fatezero_work
         if edit.keyframe_step != work.keyframe_step:
             work.step, work.between = edit.keyframe_step, "MOTION"

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 TICK_BUDGET = 0.02
 """Seconds of Blender's time that a tick may take, beyond the one frame that it renders at least."""
+KEEP_AGAIN = 5.0
+"""Seconds until it is tried again to note down jobs that the disk has not taken."""
 MOST_AT_ENGINE = limits.MAX_CLIENT_JOBS - 8
 """Jobs that the engine has at a time: further ones wait here."""
 
@@ -46,6 +48,9 @@ class Session:
         self._client: Client | None = None
         self._shelf: Shelf | None = None
         self._kept: dict[str, Record] = {}
+        self._refused: dict[str, Record] | None = None
+        """What the disk last did not take, and when (of `time.monotonic`) that is tried again."""
+        self._keep_again = 0.0
         self._look = True
         self._held = False
         """Whether the client's thread is asked to stand still."""
@@ -219,27 +224,32 @@ class Session:
             if record := job.record():
                 records[job.id] = record
         self._over = [job for job in self._over if job.id in records]
-        if records == self._kept:
+        if records == self._kept or (records == self._refused and time.monotonic() < self._keep_again):
             return
         try:
             shelf = self._open_shelf()
             for job_id in self._kept.keys() - records.keys():
                 shelf.remove(job_id)
+                del self._kept[job_id]
             for job_id, record in records.items():
                 if record != self._kept.get(job_id):
                     shelf.put(record)
+                    self._kept[job_id] = record
+            self._refused = None
         except OSError as error:
-            self.trouble = Trouble(
-                "The jobs cannot be noted down ({reason}), so they would not be found again after Blender ends.",
-                "Make room in {folder}.", reason=error.strerror, folder=folders.records_folder(),
-            )  # fmt: skip
-        self._kept = records
+            if records != self._refused:  # said once, and tried again until it works
+                self.trouble = Trouble(
+                    "The jobs cannot be noted down ({reason}), so they would not be found again after Blender ends.",
+                    "Make room in {folder}.", reason=error.strerror, folder=folders.records_folder(),
+                )  # fmt: skip
+            self._refused, self._keep_again = records, time.monotonic() + KEEP_AGAIN
 
     def close(self) -> None:
         """Let go of everything. What the engine has is noted down and goes on; the rest is cancelled."""
         for job in self.jobs:
             if job.state == "exporting":
                 job.end("cancelled")
+        self._keep_again = 0.0
         self.keep()
         if self._client:
             self._client.close()

@@ -227,9 +227,14 @@ def media_key(strip) -> str:
     """The files that the strip shows, in few characters: what two strips have in common that show the same."""
     paths = [str(path) for path in media(strip)]
     if len(paths) < 2:
-        return "".join(paths)
+        return as_text("".join(paths))
     digest = hashlib.sha256("\n".join(paths).encode(errors="surrogateescape")).hexdigest()
-    return f"{paths[0]} and {len(paths) - 1} more, {digest}"
+    return f"{as_text(paths[0])} and {len(paths) - 1} more, {digest}"
+
+
+def as_text(name: str) -> str:
+    """A file's name as text that can be written down and sent: Linux has names that are none, whose bytes are spelt out."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def container(strip):

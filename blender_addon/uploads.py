@@ -37,6 +37,11 @@ class Ahead:
         """The job is handed over, or will never be: stop at the next chunk."""
         self.over = True
 
+    def stop_if_over(self) -> None:
+        """Raise `Cancelled` where nothing more is to be sent so."""
+        if self.over:
+            raise Cancelled
+
     @property
     def waits(self) -> bool:
         """Whether there is something to send."""
@@ -47,8 +52,7 @@ class Ahead:
 
         def check() -> None:
             still_wanted()
-            if self.over:
-                raise Cancelled
+            self.stop_if_over()
 
         batch = self._batch()
         try:
@@ -112,6 +116,11 @@ class Uploads:
     def take(self, ahead: Ahead) -> None:
         """Send what is added to it from now on."""
         self._aheads.append(ahead)
+
+    @property
+    def open(self) -> bool:
+        """Whether more may come to be sent."""
+        return any(not ahead.over for ahead in self._aheads)
 
     @property
     def waiting(self) -> Ahead | None:

@@ -60,8 +60,12 @@ class Connection:
         welcome = self._ask(
             messages.Hello(client=self._client, versions=[PROTOCOL_VERSION]), messages.Welcome, timeout=timeout
         ).message
-        self._most_offered = welcome.limits.get("offered_blobs", 0)
+        self.knows(welcome)
         return welcome
+
+    def knows(self, welcome: Welcome) -> None:
+        """Take over what the `hello` of another connection to the same engine was told; of events it is told there."""
+        self._most_offered = welcome.limits.get("offered_blobs", 0)
 
     def ping(self, timeout: float = 5.0) -> float:
         """Seconds until the engine's I/O process answers; whatever its worker does, that should be few milliseconds."""

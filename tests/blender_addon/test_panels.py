@@ -119,6 +119,38 @@ def test_anchors_are_set_where_the_other_settings_are(drawn, project):
     assert (settings.anchor_cuts, settings.anchor_every) == (False, 12)
 
 
+def test_what_is_kept_of_the_background_comes_back_with_an_edit(project):
+    settings = project.scene.fatezero
+    for preset, mode, keep in (
+        ("attribute", "NONE", False),
+        ("attribute", "NONE", True),
+        ("style", "LIMIT", False),
+        ("style", "LIMIT", True),
+        ("shape", "SUBTRACT", False),
+    ):
+        project.prompts("a red ball", "a red cube", preset=preset, own_mask_mode=mode, keep_background=keep)
+        if preset == "style":
+            settings.blend_source = "ball"
+        edit = settings.as_edit()
+        assert edit.keep_background == keep
+        project.prompts("a ball", "a ball", preset="reconstruct", own_mask_mode="NONE", blend_source="")
+        settings.show(edit)
+        assert settings.as_edit() == edit and settings.own_mask_mode == mode
+        settings.blend_source = ""
+
+
+def test_an_edit_with_a_remote_engines_tuned_model_keeps_its_presets(addon, project, monkeypatch, tmp_path):
+    """In a later session nobody here knows any more what that model was made from, but the file does."""
+    monkeypatch.setattr(addon.chosen, "place", lambda: addon.places.Remote("far:1", "", tmp_path))
+    settings = project.scene.fatezero
+    project.prompts("a red ball", "a red cube", model="NAMED", model_name="test-far")
+    settings.model_base, settings.preset = "builtin", "shape"
+    edit = settings.as_edit()
+    assert edit.blend_latents and edit.blend_reach < 1 and edit.guidance_fall
+    settings.show(edit)
+    assert settings.as_edit() == edit
+
+
 def test_the_engine_knows_better_how_words_are_read(drawn, addon, project):
     compare, Word = addon.words.compare, addon.words.Word
     kind = addon.operators.prompts.FATEZERO_OT_blend_word

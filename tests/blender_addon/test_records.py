@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
@@ -145,6 +146,26 @@ def test_what_cannot_be_noted_down_is_said(addon, project, engine, monkeypatch, 
     addon.jobs.wait(300)
     assert job.state == "done"
     assert "cannot be noted down" in str(session.trouble)
+
+
+def test_what_could_not_be_noted_down_is_once_there_is_room(addon, project, monkeypatch, tmp_path):
+    """Else a job of which nothing new is heard would be lost with this Blender."""
+    records, session = tmp_path / "records", addon.session.Session()
+    records.write_text("in the way")
+    monkeypatch.setattr(addon.folders, "records_folder", lambda: records)
+    source = addon.strips.describe(project.scene, project.image_strip(count=1))
+    job = addon.job.Job("held", source, _settings(project), addon.documents.current(), "")
+    job.state, job.at_engine, session.jobs = "queued", True, [job]
+    session.keep()
+    assert "cannot be noted down" in str(session.trouble)
+    records.unlink()
+    session.keep()
+    assert not records.exists(), "not with every tick"
+    later = time.monotonic() + addon.session.KEEP_AGAIN
+    monkeypatch.setattr(addon.session.time, "monotonic", lambda: later)
+    session.keep()
+    assert [path.name for path in records.rglob("*.json")] == ["held.json"]
+    session.close()
 
 
 def _settings(project):

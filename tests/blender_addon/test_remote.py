@@ -64,9 +64,9 @@ class Cable:
     def _pass_on(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(4096):
-                if self.rate:
+                if rate := self.rate:
                     with self._turn:
-                        time.sleep(len(data) / self.rate)
+                        time.sleep(len(data) / rate)
                 while counted and self.passed + len(data) > self.allowance:
                     time.sleep(0.01)
                 self.passed += len(data) if counted else 0
@@ -273,6 +273,25 @@ class TestASlowCable:
         session.cancel(sent)
         tick_until(session, lambda: not sent.record() or sent.step)
         assert (sent.state, sent.step) == ("cancelled", 0)
+
+    def test_others_are_paused_beside_what_is_sent_ahead(self, addon, session, project, remote, begin):
+        """While Blender writes further frames: here it stands still meanwhile."""
+        running = begin("running", 900)
+        reach(session, "running")
+        ahead = addon.uploads.Ahead()
+        remote.rate = 32 * 1024
+        for path in sorted((project.folder / "media" / "running").iterdir()):
+            copy = path.with_name(f"other {path.name}")
+            copy.write_bytes(path.read_bytes()[::-1])  # three million bytes that the engine has not
+            ahead.add(copy)
+        session.client.send_ahead(ahead)
+        time.sleep(1.0)  # until the line is full of chunks
+        session.change(running, "pause")
+        tick_until(session, lambda: running.state == "paused" or ahead.sent)
+        session.cancel(running)
+        tick_until(session, lambda: not running.record() or ahead.sent)
+        assert (running.state, ahead.sent) == ("cancelled", 0)
+        ahead.end()
 
     def test_others_are_cancelled_beside_a_download(self, session, remote, begin):
         fetched = begin("fetched", 1)

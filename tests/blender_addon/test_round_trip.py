@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import bpy
@@ -221,6 +222,21 @@ def test_the_file_saved_elsewhere_while_it_is_edited(project, session, start, tm
     session_job_done(session)
     assert session.job.folder.is_relative_to(tmp_path / "moved")
     assert len(frames_of(result_of(project, session))) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are text")
+def test_footage_and_projects_whose_names_are_no_text(addon, project, session):
+    strip, odd = project.image_strip(count=1), os.fsdecode(b"old \xfcmlaut")
+    (project.folder / "media" / "clip").rename(project.folder / "media" / odd)
+    strip.directory = f"{project.folder / 'media' / odd}/"
+    project.select(strip)
+    project.save()
+    assert bpy.ops.fatezero.edit_strip() == {"FINISHED"}
+    assert (session.job.state, session.trouble) == ("done", None)
+    result = result_of(project, session)
+    assert addon.again.source_strip(result) == strip
+    project.save(project.folder / f"{odd}.blend")
+    assert bpy.ops.fatezero.render_again(strip=result.name, force=True) == {"FINISHED"}
 
 
 def test_the_strip_changes_before_all_of_it_is_exported(addon, project, session, start):
