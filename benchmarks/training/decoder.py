@@ -92,17 +92,14 @@ def train(arguments: argparse.Namespace, rank: int, workers: int) -> None:
         parts = error_terms(out.float(), images)
         return {"loss": parts["value"] + SQUARE_WEIGHT * parts["square"] + EDGE_WEIGHT * parts["edges"]} | parts
 
-    def saved(done: int, averages: dict) -> None:
-        if done < arguments.steps:
-            return
+    averages = fit(arguments, rank, workers, {"back": back}, Recipe(_SEED, PEAK_RATE, warm_up=50, decay=0.998), terms)
+    if rank == 0:  # also of a run that was ended after its last step
         back.load_state_dict(averages["back"].values)
         model.eval().register_to_config(_name_or_path="")  # where it was read from is nobody's business
         out = reconstruct(model, kept)
         print(f"{arguments.steps} of {arguments.steps}: reconstruction {psnr(out, kept):.2f} dB", flush=True)
         save_sheet(arguments.state / "decoder.png", torch.stack([kept, out], 1)[:12].flatten(0, 1), columns=8)
         write_part(arguments.out / "vae", lambda folder: model.half().save_pretrained(folder))
-
-    fit(arguments, rank, workers, {"back": back}, Recipe(_SEED, PEAK_RATE, warm_up=50, decay=0.998), terms, saved)
 
 
 def main() -> None:

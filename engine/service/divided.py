@@ -52,18 +52,18 @@ def leave_whole(home: Path, work: pipes.Work) -> list[Part]:
     return _noted(home, work, [Part(0, len(work.frames))])
 
 
-def kept(home: Path, work: pipes.Work, store: Store) -> pipes.Finished | None:
-    """The part's result, if it is there whole."""
+def kept(home: Path, work: pipes.Work, made_by: str, store: Store) -> pipes.Finished | None:
+    """The part's result, if it is there whole; `made_by`: a name for the model and for how this engine edits with it."""
     try:
-        result = pipes.decode((folder_of(home, work) / _name(work)).read_bytes())
+        result = pipes.decode((folder_of(home, work) / _name(work, made_by)).read_bytes())
     except (OSError, *UNREADABLE):
         return None
     return None if store.missing(work.owner, result.blobs) else result
 
 
-def keep(home: Path, work: pipes.Work, result: pipes.Finished) -> None:
-    """Note the part's result; `ProtocolError` where the disk does not take it."""
-    write_whole(folder_of(home, work) / _name(work), pipes.encode(result))
+def keep(home: Path, work: pipes.Work, made_by: str, result: pipes.Finished) -> None:
+    """Note the part's result; `ProtocolError` where the disk does not take it. `made_by` as in `kept`."""
+    write_whole(folder_of(home, work) / _name(work, made_by), pipes.encode(result))
 
 
 def joined(results: Sequence[pipes.Finished]) -> pipes.Finished:
@@ -90,8 +90,8 @@ def _noted(home: Path, work: pipes.Work, parts: list[Part]) -> list[Part]:
     return parts
 
 
-def _name(work: pipes.Work) -> str:
-    asked = msgspec.msgpack.encode((work.settings, work.frames, work.part))
+def _name(work: pipes.Work, made_by: str) -> str:
+    asked = msgspec.msgpack.encode((work.settings, work.frames, work.part, made_by))
     return f"result-{hashlib.sha256(asked).hexdigest()[:32]}"
 
 

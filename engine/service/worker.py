@@ -139,15 +139,19 @@ class WorkerProcess:
 
     def _edit(self, work: pipes.Work) -> pipes.Finished:
         from engine.editing import Progress
+        from engine.keeping import key_of
 
         from . import frames
         from .results import Results
 
-        if work.part and (done := divided.kept(self._home, work, self._store)):
-            return done
         clock = Stopwatch()
         report = self._reporter(work, clock)
         if work.part:
+            report(Progress("load", 0, 1, 0.0))
+            checkpoint = self._loaded_editor(work).checkpoint
+            made_by = key_of(checkpoint=checkpoint.files.digest(self._keep(work).digests))
+            if done := divided.kept(self._home, work, made_by, self._store):
+                return done
             clip = self._clip_of_parts(work, report)
         else:
             clip = frames.StoredClip(self._verified(work.owner, work.frames, report))
@@ -179,7 +183,7 @@ class WorkerProcess:
         clock.enter(None)
         finished = results.finished(work.job_id, result, clock.seconds)
         if work.part:
-            divided.keep(self._home, work, finished)
+            divided.keep(self._home, work, made_by, finished)
         return finished
 
     def _clip_of_parts(self, work: pipes.Work, report):

@@ -15,6 +15,7 @@ from engine.parts import Part
 from engine.service import divided, pipes
 from engine.service.accounts import LOCAL
 from engine.service.shares import FILE_NAME, YOURSELF, Allowed, Shares, allow
+from engine.service.store import Store
 from protocol import messages, models
 from tests.engine.families import make_tuned
 from tests.service.harness import Engine, finished, gone, wait_until
@@ -60,6 +61,15 @@ def test_masks_and_edits_with_own_masks_stay_whole(settings, tmp_path):
     for changes in (dict(task="masks"), dict(own_masks=edit.frames)):
         assert divided.split(tmp_path, msgspec.structs.replace(edit, **changes), 4) == [Part(0, 100)]
     assert len(divided.split(tmp_path, edit, 4)) > 1
+
+
+def test_a_parts_result_is_taken_again_only_where_the_same_model_and_engine_would_make_it(settings, tmp_path):
+    store = Store(tmp_path)
+    work = pipes.Work(job_id="job", settings=settings(), frames=["0" * 64] * 8, fps=24.0, part=Part(0, 4))
+    result = pipes.Finished(job_id="job", frames=[store.put(work.owner, b"a frame")], masks={}, notes=[], timings={})
+    divided.keep(tmp_path, work, "this engine", result)
+    assert divided.kept(tmp_path, work, "this engine", store) == result
+    assert divided.kept(tmp_path, work, "another", store) is None
 
 
 def test_a_long_strip_in_parts_is_what_one_worker_makes(connection, pair, long_settings, clip):
