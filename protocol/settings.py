@@ -132,12 +132,12 @@ _PLACES = dict(mask="refined", blend_threshold=0.4, steady=2)
 _LOCAL = dict(blend_latents=True, blend_steps=Window(0.0, 1.0), keep_background=True)
 BUILTIN_PRESETS: dict[str, dict] = {
     "style": _PLACES
-    | dict(guidance=2.0, guidance_fall=0.5, cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
+    | dict(guidance=2.0, guidance_fall=0.8, cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
     "attribute": _PLACES
     | _LOCAL
     | dict(cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8), blend_attention=False)
-    | dict(guidance_fall=0.5, picture_weight=3.0),
-    "shape": _PLACES | _LOCAL | dict(guidance_fall=0.5, cross_window=Window(0.0, 0.0), blend_reach=0.0625),
+    | dict(guidance_fall=0.8, picture_weight=3.0),
+    "shape": _PLACES | _LOCAL | dict(guidance_fall=0.8, cross_window=Window(0.0, 0.0), blend_reach=0.0625),
     "reconstruct": _PLACES | dict(guidance=1.0),
 }
 """What the small model takes instead, and why: `docs/quality.md`. Its words name places well, so that latents are blended."""
