@@ -274,7 +274,9 @@ class Dispatch:
         if run.active:
             return
         self._table.runs.pop(run.key, None)
-        if not run.forgotten and (noted := self._table.noted(*run.key)) is not None:
+        if run.forgotten:
+            self._giving_way.given(run.key)
+        elif (noted := self._table.noted(*run.key)) is not None:
             self._left(run.work.owner, noted)
 
     def _end(self, run: Run, **fields) -> None:
