@@ -21,11 +21,9 @@ from . import events, mask_files
 from .early import Early
 from .landing import Landing
 from .link import ABSENT, LOST, Link
-from .mask_files import About
 from .orders import Order
 from .places import Local, Place
 from .protocol import files, limits
-from .protocol.connection import Connection
 from .protocol.errors import ProtocolError
 from .protocol.messages import JobStatus
 from .standing import Standing
@@ -57,8 +55,6 @@ class Client:
         self._requests: deque[Task] = deque()
         self._transfers: deque[Task] = deque()
         self._uploads, self._early = Uploads(), Early(early)
-        self._go_on: Callable[[], None] = lambda: None
-        """Ends what is sent or fetched ahead, where that is not wanted any more."""
         self._unsent: set[str] = set()
         self._followed: set[str] = set()
         self._done: set[str] = set()
@@ -95,7 +91,7 @@ class Client:
         """Let the engine know that the job's result is `taken`, or that it may `forget` the job; `Told` follows."""
         self._ask_for(job_id, partial(self._tell, job_id, what))
 
-    def fetch(self, job_id: str, landing: Landing, masks: About) -> None:
+    def fetch(self, job_id: str, landing: Landing, masks: mask_files.About) -> None:
         """Bring a finished job's result here; of its masks, if it has any, comes a set."""
         self._commands.put(partial(self._transfers.append, Task(job_id, partial(self._fetch, job_id, landing, masks))))
 
@@ -163,9 +159,9 @@ class Client:
             if tasks:
                 self._do(tasks)
             elif ahead:
-                ahead.send_some(self._aside(ahead.stop_if_over), self._stop_if_unwanted)
+                ahead.send_some(self.link.aside(self._beside, ahead.stop_if_over), self._stop_if_unwanted)
             elif early:
-                connection = self._aside(partial(self._early.stop_if_dropped, early))
+                connection = self.link.aside(self._beside, partial(self._early.stop_if_dropped, early))
                 self._early.fetch_some(early, connection, partial(self._stop_if_unwanted, early))
             elif not self._uploads.open:
                 self.link.end_aside()
@@ -176,16 +172,7 @@ class Client:
     def _next_command(self, timeout: float) -> Callable[[], None]:
         return self._put_off.popleft() if self._put_off else self._commands.get(timeout=timeout)
 
-    def _aside(self, go_on: Callable[[], None]) -> Connection:
-        """A connection for what is only a help: beside it all else is done, and `go_on` is asked, which may raise."""
-        self._go_on = go_on
-        return self.link.aside(self._beside_a_help)
-
-    def _beside_a_help(self) -> None:
-        self._beside("")
-        self._go_on()
-
-    def _beside(self, job_id: str) -> None:
+    def _beside(self, job_id: str = "") -> None:
         """Between the chunks of a job's transfer: do all else that is asked for, unless that ends the transfer."""
         self._stop_if_unwanted(job_id)
         with contextlib.suppress(queue.Empty):
@@ -280,7 +267,7 @@ class Client:
         self._follow(job_id)
         self.events.put(events.JobChanged(status))
 
-    def _fetch(self, job_id: str, landing: Landing, masks: About) -> None:
+    def _fetch(self, job_id: str, landing: Landing, masks: mask_files.About) -> None:
         self._stop_if_unwanted(job_id)
         try:
             with self.link.for_transfer(partial(self._beside, job_id)) as connection:

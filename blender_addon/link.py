@@ -43,6 +43,7 @@ class Link:
         """The local engine, where this Blender has started it."""
         self.connection: Connection | None = None
         self._aside: Connection | None = None
+        self._go_on: Callable[[], None] = lambda: None
         self.welcome: Welcome | None = None
         self._since = self._next_held = 0.0
         self._stale: Endpoint | None = None
@@ -82,9 +83,18 @@ class Link:
                 chosen = self.connection
             yield chosen
 
-    def aside(self, meanwhile: Callable[[], None]) -> Connection:
-        """As `for_transfer`, for many small ones: kept until `end_aside`, as an engine takes so many handshakes at a time."""
+    def aside(self, beside: Callable[[], None], go_on: Callable[[], None]) -> Connection:
+        """As `for_transfer`, for what is only a help: beside it all else is done, and `go_on` is asked, which may raise.
+
+        Kept until `end_aside`, as an engine takes so many handshakes at a time.
+        """
+        self._go_on = go_on
         if self._aside is None:
+
+            def meanwhile() -> None:
+                beside()
+                self._go_on()
+
             second = Connection(self._endpoint, client="Blender", meanwhile=meanwhile)
             try:
                 second.ping(HELLO_PATIENCE)

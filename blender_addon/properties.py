@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
-from . import checkpoints, chosen, folders, jobs, own_masks, tuned
-from .places import Local, Remote
-from .protocol import models
+from . import model_choice, own_masks, tuned
 from .protocol.limits import MAX_FRAMES
 from .protocol.settings import (
     BUILTIN_MODEL,
@@ -25,7 +21,7 @@ from .protocol.settings import (
     keeps_background,
     new_words,
 )
-from .trouble import Trouble, as_is
+from .trouble import as_is
 
 _DEFAULTS = EditSettings(source="", target="")
 _FIRST = Preset.of("attribute", BUILTIN_MODEL)
@@ -61,14 +57,6 @@ def _take_name(settings: FATEZERO_PG_settings, context) -> None:
 
 def _alike(mine: object, presets: object) -> bool:
     return round(mine, 4) == round(presets, 4) if isinstance(presets, float) else mine == presets
-
-
-def _model_names(_settings, _context, _typed: str) -> list[str]:
-    """The names of the models that the engine has: a local one's are known without it."""
-    if isinstance(chosen.place(), Local):
-        return checkpoints.names(folders.home_folder())
-    session = jobs.session
-    return session.welcome.models if session.engine == "ready" else []
 
 
 class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
@@ -241,7 +229,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
     model_name: StringProperty(
         name="Checkpoint",
         description="The checkpoint's name; those that the engine has are offered, a remote one's once it is connected",
-        search=_model_names,
+        search=model_choice.names,
         update=_take_name,
         options=set(),
     )
@@ -284,7 +272,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
         source = self.source.strip()
         try:
             # With the guidance of edits: without any, every clip comes back well, whatever the words say.
-            how = dict(steps=self.steps, guidance=DEFAULT_GUIDANCE, model=self._model(), **self._anchors())
+            how = dict(steps=self.steps, guidance=DEFAULT_GUIDANCE, model=model_choice.name_of(self), **self._anchors())
             return apply_preset("reconstruct", source, source, base=self.model_base, **how)
         except SettingsError as error:
             raise as_is(str(error)) from error
@@ -305,7 +293,7 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
             "own_mask": self.own_mask_action,
             "steady": self.steady,
             "keyframe_step": self.id_data.fatezero_work.keyframe_step,
-            "model": self._model(),
+            "model": model_choice.name_of(self),
             **self._anchors(),
         }
         if self.keep_background != self.preset_values()["keep_background"]:
@@ -361,39 +349,6 @@ class FATEZERO_PG_settings(own_masks.OwnMaskSettings, bpy.types.PropertyGroup):
 
     def _anchors(self) -> dict[str, object]:
         return {"anchor_cuts": self.anchor_cuts, "anchor_every": self.anchor_every}
-
-    def _model(self) -> str:
-        """The model's name, under which the engine finds it on its own machine: no path goes over the wire."""
-        if self.model == "BUILTIN":
-            return BUILTIN_MODEL
-        if self.model == "NAMED":
-            return self._named_model()
-        if isinstance(chosen.place(), Remote):
-            raise Trouble(
-                "The engine on another computer does not see this one's folders.",
-                "Choose one of its models by name, or the built-in model.",
-            )
-        if not self.model_folder.strip():
-            raise Trouble("No model folder is chosen.", "Choose a checkpoint's folder, or the built-in model.")
-        folder = Path(bpy.path.abspath(self.model_folder))
-        try:
-            return models.register(folders.home_folder(), folder)
-        except OSError as error:
-            raise Trouble(
-                "The model's folder cannot be noted down for the engine ({reason}).", "Check the disk.",
-                reason=error.strerror,
-            ) from error  # fmt: skip
-
-    def _named_model(self) -> str:
-        name, there = self.model_name.strip(), _model_names(self, None, "")
-        if not name:
-            raise Trouble("No model is named.", "Choose one of the engine's models, or the built-in one.")
-        if there and name not in there:
-            raise Trouble(
-                "The engine has no model '{name}'.", "Choose one of these: {models}.",
-                name=name, models=", ".join(there),
-            )  # fmt: skip
-        return name
 
 
 def register() -> None:

@@ -48,7 +48,7 @@ def test_one_is_added_offered_used_and_removed(addon, project, done, tmp_path):
     assert mine.size == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
     project.prompts(model="NAMED", model_name=mine.name)
-    assert addon.properties._model_names(None, None, "")[-1] == mine.name
+    assert addon.model_choice.names()[-1] == mine.name
     assert project.scene.fatezero.as_edit().model == mine.name
 
     assert bpy.ops.fatezero.remove_checkpoint(name=mine.name) == {"FINISHED"}

@@ -134,7 +134,7 @@ def test_an_edit_there(addon, project, session, remote):
     job = session.job
     assert project.strips[job.result].elements[0].filename == "00001.png"
     assert session.client.link.process is None
-    assert addon.properties._model_names(project.scene.fatezero, bpy.context, "") == ["builtin", remote.model]
+    assert addon.model_choice.names() == ["builtin", remote.model]
 
 
 def test_a_slow_line_carries_frames_while_others_are_exported(addon, project, session, remote, monkeypatch):
