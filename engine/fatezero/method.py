@@ -210,7 +210,7 @@ class EditStep:
     masked: Frames | None = None
     """(F, 1, h, w) int16: in how many steps so far a mask has left each place to the edit, where there are masks."""
     clean: dict[int, Tensor] = field(default_factory=dict)
-    """(4, h, w) by frame: the clean latents that this step predicts, of the frames that were watched."""
+    """(4, h, w) by frame: the clean latents that this step predicts under the target prompt, of the frames that were watched."""
     attention_bytes: int = 0
     """The most that was held for attention in this step, beside the inversion's maps."""
 
@@ -329,7 +329,7 @@ class _StepEdit:
         if plan.blend:
             self._count(part, masked)
         if self.watched:
-            self._predict(part, x, guided, timestep)
+            self._predict(part, x, noise[-1], timestep)  # guided, early ones would be all glare
         held = call.peak_bytes + (call.source.nbytes if call.source else 0)
         held += 0 if after.target_maps is None else after.target_maps.nbytes
         after.attention_bytes = max(after.attention_bytes, held)

@@ -165,6 +165,9 @@ def test_every_ablation_is_another_edit(results):
     assert [edit.strategy for edit in edits] == [trial.name for trial in TRIALS]
     clips = {edit.strategy: edit.frames for edit in edits}
     assert {clip.shape for clip in clips.values()} == {results.of(METHOD)[0].frames.shape}
+    # This checkpoint's presets are the paper's, whose guidance is the same in all steps.
+    unguided = clips.pop("guidance the same in all steps")
+    assert np.array_equal(unguided, clips["the loops alone"])
     unmasked = [clip.tobytes() for name, clip in clips.items() if "maps" not in name]
     assert len(set(unmasked)) == len(unmasked)
 

@@ -88,10 +88,16 @@ def test_a_message_without_an_end_costs_all_their_connection_and_nobody_the_job(
             for _ in range(1000):
                 connection.ping(timeout=PATIENCE)
         assert lost.value.code == "connection-lost"
+    wait_until(lambda: answers(engine), "the engine's being there again")  # a moment between two sockets it is not
     with engine.connect() as again:
-        assert again.ping(timeout=PATIENCE) < PATIENCE
         assert finished(again, "honest").state == "done"
     wait_until(lambda: server.memory_info().rss < before + SMALL_GROWTH, "its memory's coming back")
+
+
+def answers(engine: Engine) -> bool:
+    with contextlib.suppress(ProtocolError), engine.connect() as connection:
+        return connection.ping(timeout=PATIENCE) < PATIENCE
+    return False
 
 
 def send_without_end(raw: Raw, part: bytes, over: threading.Event) -> None:
@@ -190,7 +196,8 @@ def test_what_was_heard_on_the_line_is_of_no_use(shared_engine, connection, sett
             heard.forget("precious")
         connection.submit("precious", settings(), clip(1))
         assert finished(connection, "precious").state == "done"
-        assert len(tap.heard) > 500 and b"precious" not in tap.heard and b"fz" not in tap.heard.lower()[64:]
+        said = tap.heard.lower()
+        assert len(said) > 500 and not [word for word in (b"precious", b"forget", b"fatezero") if word in said]
         for count in (None, len(tap.heard) - 1, 64 + 200, 64):
             tap.say_again(count)
     assert connection.ping(timeout=PATIENCE) < PATIENCE
