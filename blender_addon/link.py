@@ -73,15 +73,12 @@ class Link:
     def for_transfer(self, meanwhile: Callable[[], None]) -> Iterator[Connection]:
         """A connection for the chunks of one transfer, beside which `meanwhile` is called now and then: what it asks
         over `connection` does not wait behind them. Where the engine takes no more connections, that one itself."""
-        with Connection(self._endpoint, client="Blender", meanwhile=meanwhile) as second:
-            try:
-                second.ping(HELLO_PATIENCE)
-                chosen = second
-            except ProtocolError as error:
-                if error.code != "too-many-connections":
-                    raise
-                chosen = self.connection
-            yield chosen
+        second = self._second(meanwhile)
+        try:
+            yield second or self.connection
+        finally:
+            if second:
+                second.close()
 
     def aside(self, beside: Callable[[], None], go_on: Callable[[], None]) -> Connection:
         """As `for_transfer`, for what is only a help: beside it all else is done, and `go_on` is asked, which may raise.
@@ -95,14 +92,9 @@ class Link:
                 beside()
                 self._go_on()
 
-            second = Connection(self._endpoint, client="Blender", meanwhile=meanwhile)
-            try:
-                second.ping(HELLO_PATIENCE)
-            except BaseException as error:
-                second.close()
-                if isinstance(error, ProtocolError) and error.code == "too-many-connections":
-                    return self.connection
-                raise
+            second = self._second(meanwhile)
+            if second is None:
+                return self.connection
             second.knows(self.welcome)
             self._aside = second
         return self._aside
@@ -112,6 +104,18 @@ class Link:
         if self._aside:
             self._aside.close()
         self._aside = None
+
+    def _second(self, meanwhile: Callable[[], None]) -> Connection | None:
+        """Another connection, which is answered; None where the engine takes no more."""
+        second = Connection(self._endpoint, client="Blender", meanwhile=meanwhile)
+        try:
+            second.ping(HELLO_PATIENCE)
+        except BaseException as error:
+            second.close()
+            if isinstance(error, ProtocolError) and error.code == "too-many-connections":
+                return None
+            raise
+        return second
 
     def check(self) -> None:
         """Notice the end of the engine's process before the connection does; `ProtocolError`."""

@@ -191,7 +191,7 @@ def _read_video(path: Path, start: int, end: int | None) -> tuple[list[np.ndarra
 
 
 def _colours(frame: av.VideoFrame) -> np.ndarray:
-    """(h, w, 3) uint8, as players show them: what says nothing of its colours is BT.709 from 720 lines on, else BT.601."""
+    """(h, w, 3) uint8, as players show it: what says nothing of its colours is BT.709 from 720 lines on, else BT.601."""
     unsaid = frame.colorspace == UNSAID and frame.height >= HD_LINES
     return frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709 if unsaid else None).to_ndarray()
 
@@ -229,7 +229,8 @@ def _write_folder(path: Path, frames: np.ndarray) -> None:
 
 
 def _write_video(path: Path, frames: np.ndarray, rate: Fraction, aspect: Fraction) -> None:
-    """H.264, or in .webm VP9, visually lossless, and said to be BT.709, which else players would guess by the size; odd sizes lose no pixel, as an edge is repeated to make them even."""
+    """H.264, or in .webm VP9, visually lossless, and said to be BT.709, as players would else guess by the size. Odd sizes
+    lose no pixel: an edge is repeated to make them even."""
     frames = frames[..., :3] if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
     height, width = frames.shape[1:3]
     frames = np.pad(frames, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], mode="edge")

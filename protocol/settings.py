@@ -135,8 +135,13 @@ BUILTIN_PRESETS: dict[str, dict] = {
     | dict(guidance=2.0, guidance_fall=0.8, cross_window=Window(0.0, 0.5), self_window=Window(0.0, 0.5)),
     "attribute": _PLACES
     | _LOCAL
-    | dict(cross_window=Window(0.0, 0.8), self_window=Window(0.0, 0.8), blend_attention=False)
-    | dict(guidance_fall=0.8, picture_weight=3.0),
+    | dict(
+        guidance_fall=0.8,
+        cross_window=Window(0.0, 0.8),
+        self_window=Window(0.0, 0.8),
+        blend_attention=False,
+        picture_weight=3.0,
+    ),
     "shape": _PLACES | _LOCAL | dict(guidance_fall=0.8, cross_window=Window(0.0, 0.0), blend_reach=0.0625),
     "reconstruct": _PLACES | dict(guidance=1.0),
 }

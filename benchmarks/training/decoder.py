@@ -22,7 +22,7 @@ from .sheets import save_sheet
 PEAK_RATE = 1e-3
 NOISE = 0.03  # on latents of deviation 1
 LATE = 300
-"""Timesteps of 1000 from below which the UNet's estimates are taken: what it makes of details, where the coarse is settled."""
+"""The UNet's estimates are taken at timesteps below this, of 1000: the coarse is settled there, and details are not."""
 WEIGHTS = {"pixel art": 6.0, "sketch": 2.0, "watercolor": 2.0}
 """How much oftener a style is drawn than a plain picture: its squares and lines are what a small decoder learns last."""
 _SEED = 13

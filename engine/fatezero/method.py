@@ -210,7 +210,8 @@ class EditStep:
     masked: Frames | None = None
     """(F, 1, h, w) int16: in how many steps so far a mask has left each place to the edit, where there are masks."""
     clean: dict[int, Tensor] = field(default_factory=dict)
-    """(4, h, w) by frame: the clean latents that this step predicts under the target prompt, of the frames that were watched."""
+    """(4, h, w) by frame: the clean latents that this step predicts under the target prompt, without guidance, of the
+    frames that were watched."""
     attention_bytes: int = 0
     """The most that was held for attention in this step, beside the inversion's maps."""
 

@@ -64,10 +64,8 @@ def pytest_unconfigure(config):
     addon_utils.disable(MODULE, default_set=True)
     wait_until(lambda: processes_with(str(RESOURCES)) == [])  # no process may be left, and none may write there
     shutil.rmtree(RESOURCES, ignore_errors=True)
-    if bpy.app.version < (
-        4,
-        3,
-    ):  # as a module it is never freed where a property had a callback, and crashes at its end
+    # As a module, Blender 4.2 is never freed where a property had a callback, and crashes at its end.
+    if bpy.app.version < (4, 3):
         sys.stdout.flush()
         os._exit(config.stash.get(ENDED_AS, pytest.ExitCode.INTERNAL_ERROR))
 
