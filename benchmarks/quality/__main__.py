@@ -80,8 +80,9 @@ def command(chosen: argparse.Namespace) -> str:
     if chosen.quick:
         return f"python build.py quality --quick --model {chosen.model}"
     baselines = " --no-baselines" if chosen.no_baselines else ""
+    first = f" --first {chosen.first}" if chosen.first else ""
     return (
-        f"python build.py quality --model {chosen.model} --count {chosen.count} --frames {chosen.frames} "
+        f"python build.py quality --model {chosen.model}{first} --count {chosen.count} --frames {chosen.frames} "
         f"--steps {chosen.steps} --precision {chosen.precision}{baselines}"
     )
 
