@@ -23,7 +23,7 @@ HALO = 2
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pictures: Tensor, band: int | None = None) -> Tensor:
-    """(F, 3, H, W) to scaled latents (F, 4, h, w): the mean, so that results repeat. `band`: its pixels; None: whole."""
+    """(F, 3, H, W) to scaled latents (F, 4, h, w), float32: the mean, so that results repeat. `band`: its pixels; None: whole."""
     if band is None:
         mean = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mean
     else:
@@ -41,17 +41,17 @@ def encode(vae: AutoencoderKL, pictures: Tensor, band: int | None = None) -> Ten
 
 @torch.no_grad()
 def decode(vae: AutoencoderKL, latents: Tensor, band: int | None = None) -> Tensor:
-    """Scaled latents (F, 4, h, w) to (F, 3, H, W) in -1 to 1. `band`: its pixels; None: whole."""
+    """Scaled latents (F, 4, h, w) to (F, 3, H, W), float32 in -1 to 1. `band`: its pixels; None: whole."""
     latents = (latents / vae.config.scaling_factor).to(vae.device, vae.dtype)
     if band is None:
-        return vae.decode(latents).sample
+        return vae.decode(latents).sample.float()
     decoder, bands = vae.decoder, _Bands(vae.device, band)
     latents = vae.post_quant_conv(latents) if vae.post_quant_conv else latents
     features = decoder.mid_block(decoder.conv_in(latents)).cpu()
     for block in decoder.up_blocks:
         features = bands.block(block, features, block.upsamplers)
     norm = bands.norm(decoder.conv_norm_out, features)
-    return bands.each(lambda part: decoder.conv_out(silu(norm(part))), features)
+    return bands.each(lambda part: decoder.conv_out(silu(norm(part))), features).float()
 
 
 class _Bands:

@@ -42,7 +42,7 @@ from .survey import SurveyRun, WriteMasks
 __all__ = ["EditError", "EditResult", "Editor", "Keep", "Preview", "Progress", "ReportProgress", "Write", "WriteMasks"]
 
 PIXELS_AT_ONCE = 512 * 512
-"""Of all the frames that the autoencoder takes together: it runs in float32, and needs most memory of all parts."""
+"""Of all the frames that the autoencoder takes together: it mostly runs in float32, and needs most memory of all parts."""
 KEPT_SHARE = 0.25
 """Of the memory that is left beside the calls of the UNet: the source's queries and keys of the inversion may take it."""
 EMBEDDINGS_KEPT = 32

@@ -24,7 +24,7 @@ from .fatezero.frames import Frames, put
 from .fatezero.method import EditStep, Inversion
 from .tables import KeptTable, ScratchTable, Table, read, write
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """To be raised with every change of the engine that changes an inversion's or an edit's numbers."""
 DIGESTS_FILE = "checkpoints.json"
 _AT_ONCE = 32

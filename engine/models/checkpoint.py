@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from protocol.models import PROFILE_FILE, Model
 from protocol.settings import BUILTIN_MODEL
 
-from ..devices import memory_format
+from ..devices import autoencoder_dtype, memory_format
 from ..fatezero.profile import Profile, tuned
 from ..fatezero.schedule import Schedule
 from ..fatezero.temporal import has_temporal_layers
@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    """Load a model, or the checkpoint at a path, the autoencoder always in float32.
+    """Load a model, or the checkpoint at a path, UNet and text encoder in `dtype` (see also `autoencoder_dtype`).
 
     EditError with code `checkpoint` names what is at fault, and why.
     """
@@ -69,8 +69,8 @@ def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkp
         parts["vae"] = load_part(autoencoder_folder(model), "vae")
     for file, weight in model.loras:
         merge(Path(file).expanduser(), weight, parts)
-    # In half precision some autoencoders overflow.
-    modules = {part: parts.pop(part).to(device, torch.float32 if part == "vae" else dtype).eval() for part in PARTS}
+    dtypes = dict.fromkeys(PARTS, dtype) | {"vae": autoencoder_dtype(device, dtype)}
+    modules = {part: parts.pop(part).to(device, dtypes[part]).eval() for part in PARTS}
     modules["unet"].to(memory_format=memory_format(device, dtype))
     profile, side = _profile(path, modules["unet"], modules["vae"])
     checkpoint = Checkpoint(
