@@ -11,7 +11,6 @@ import hashlib
 import queue
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +28,7 @@ from .protocol.messages import JobStatus
 from .standing import Standing
 from .tasks import Cancelled, Task, drop
 from .tries import Tries
-from .trouble import Trouble, as_is
+from .trouble import Trouble, as_is, told
 from .uploads import Ahead, Uploads
 
 STATUS_EVERY = 1.0
@@ -114,10 +113,10 @@ class Client:
         self._stopping.set()
         self._commands.put(self._stop)
 
-    def close(self, patience: float = 10.0) -> None:
-        """Let go of the engine, and wait for that: for when Blender ends or the add-on is disabled."""
+    def close(self) -> None:
+        """Let go of the engine, and wait for that, of one elsewhere not long: for when Blender ends or the add-on is disabled."""
         self.leave()
-        self._thread.join(patience)
+        self._thread.join(10.0 if isinstance(self.place, Local) else 2.0)
 
     def leave(self) -> None:
         """The same without waiting: for when another engine is used from now on."""
@@ -137,11 +136,8 @@ class Client:
                 pass  # a command says more
             except ProtocolError as error:
                 self._lost(error)
-            except Trouble as trouble:
-                self._give_up(trouble)
             except Exception as error:  # noqa: BLE001  Blender's side waits for word, whatever happens here
-                traceback.print_exc()
-                self._give_up(Trouble("The add-on failed: {error}.", "Please report this.", error=repr(error)))
+                self._give_up(told(error))
         self.link.close()
         self._early.close()
 
@@ -239,7 +235,7 @@ class Client:
             if error.code in LOST:
                 tasks.appendleft(task)
                 raise
-            trouble = as_is(error.sentence, error.remedy)
+            trouble = told(error)
             if task.job_id in self._unsent or error.code == "no-such-job":
                 self._lose(task.job_id, trouble)
             else:
@@ -271,17 +267,16 @@ class Client:
         self._stop_if_unwanted(job_id)
         try:
             with self.link.for_transfer(partial(self._beside, job_id)) as connection:
-                told, ahead = partial(self._report, events.Fetching, job_id), self._early.folder_of(job_id)
-                fetched = connection.fetch(job_id, landing.open(), told, ahead=ahead)
+                report, ahead = partial(self._report, events.Fetching, job_id), self._early.folder_of(job_id)
+                fetched = connection.fetch(job_id, landing.open(), report, ahead=ahead)
             mask_set = mask_files.keep(fetched, landing.open(), masks)
             folder = landing.show()
-        except Trouble as trouble:
-            self.events.put(events.NotFetched(job_id, trouble))
-            return
-        except ProtocolError as error:
-            if error.code in LOST or error.code == "no-such-job":
+        except Cancelled:
+            raise
+        except Exception as error:  # whatever it is, the job is not one that is being fetched any more
+            if isinstance(error, ProtocolError) and error.code in (*LOST, "no-such-job"):
                 raise
-            self.events.put(events.NotFetched(job_id, as_is(error.sentence, error.remedy)))
+            self.events.put(events.NotFetched(job_id, told(error)))
             return
         self._followed.discard(job_id)
         self._early.drop(job_id)
@@ -328,7 +323,7 @@ class Client:
         except ProtocolError as error:
             if error.code in LOST:
                 raise
-            self._lose(job_id, as_is(error.sentence, error.remedy))
+            self._lose(job_id, told(error))
             return
         if status.state == "failed":
             self._lose(job_id, as_is(status.error.sentence, status.error.remedy))

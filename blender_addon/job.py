@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 import uuid
 from pathlib import Path
@@ -23,10 +22,8 @@ from .protocol.messages import Task, WordSeen
 from .protocol.settings import EditSettings
 from .protocol.tuning import Tuning
 from .records import Record
-from .trouble import Trouble, unexpected
+from .trouble import Trouble, told
 from .uploads import AheadOfJob
-
-log = logging.getLogger(__name__)
 
 FINAL = ("done", "failed", "cancelled")
 """The job has ended."""
@@ -333,11 +330,8 @@ class Job:
         thumbnails.keep(self.id, frames[0])
         try:
             self.result = self._replace(frames) or reimport.insert(self.source, frames, self._origin())
-        except Trouble as trouble:
-            self._keep(frames, trouble)
-        except Exception as error:
-            log.exception("the strip could not be made")
-            self._keep(frames, unexpected(error))
+        except Exception as error:  # noqa: BLE001  the frames are kept, whatever it is
+            self._keep(frames, told(error))
 
     def _replace(self, frames: list[Path]) -> str:
         """Give the strips their new frames that show what is made anew; the name of one, or nothing if none is left."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import sys
@@ -73,11 +72,7 @@ class Shelf:
 
     def put(self, record: Record) -> None:
         """Write a job's record, whole or not at all. Raises `OSError`."""
-        try:
-            data = msgspec.json.encode(record, enc_hook=str)
-        except UnicodeEncodeError as error:
-            raise OSError(errno.EINVAL, "a file's name is not valid text") from error
-        write_private(self._path(record.job_id), data)
+        write_private(self._path(record.job_id), msgspec.json.encode(record, enc_hook=_encode))
 
     def remove(self, job_id: str) -> None:
         """Drop a job's record, if there is one."""
@@ -132,8 +127,16 @@ def all_in(folder: Path) -> list[Record]:
     return sorted(found, key=lambda record: record.begun)
 
 
-def _decode(kind: type, value: str):
-    return kind(value)  # paths are written as text
+def _encode(path: Path) -> str | list[int]:
+    """A path as text; as its bytes where these are none, which Linux allows."""
+    try:
+        return str(path).encode().decode()
+    except UnicodeEncodeError:
+        return list(os.fsencode(path))
+
+
+def _decode(kind: type, value: str | list[int]):
+    return kind(value if isinstance(value, str) else os.fsdecode(bytes(value)))
 
 
 def _hold(folder: Path) -> int:

@@ -19,7 +19,7 @@ from .protocol.messages import Task, Welcome
 from .protocol.settings import EditSettings, for_masks
 from .protocol.tuning import Tuning, for_tuning
 from .records import Record, Shelf
-from .trouble import Trouble, unexpected
+from .trouble import Trouble, told
 
 log = logging.getLogger(__name__)
 
@@ -351,11 +351,8 @@ class Session:
         before = job.trouble
         try:
             do(*arguments)
-        except Trouble as trouble:
-            job.end("failed", trouble)
-        except Exception as error:  # Blender drops a timer that raises, and the job would stay under way for ever
-            log.exception("a job's step failed")
-            job.end("failed", unexpected(error))
+        except Exception as error:  # noqa: BLE001  Blender drops a timer that raises, and the job would stay under way for ever
+            job.end("failed", told(error))
         if job.trouble is not before:
             self.trouble = job.trouble or (None if self.trouble is before else self.trouble)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+
+from .protocol.errors import ProtocolError
+
+log = logging.getLogger(__name__)
 
 
 class Trouble(Exception):
@@ -28,8 +33,13 @@ def as_is(sentence: str, remedy: str = "") -> Trouble:
     return Trouble("{what}", "{way_out}" if remedy else "", what=sentence, way_out=remedy)
 
 
-def unexpected(error: Exception) -> Trouble:
-    """What is said of an error that nobody has foreseen; Blender's console has all of it."""
+def told(error: Exception) -> Trouble:
+    """What is said of any error. One that nobody has foreseen is printed in Blender's console, with all that led to it."""
+    if isinstance(error, Trouble):
+        return error
+    if isinstance(error, ProtocolError):
+        return as_is(error.sentence, error.remedy)
+    log.error("unexpected", exc_info=error)
     return Trouble(
         "Something unexpected happened ({reason}).", "Please report it with what Blender's console says.",
         reason=f"{type(error).__name__}: {error}",

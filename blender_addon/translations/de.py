@@ -13,8 +13,6 @@ WORDS = {
     "Blender's online access is off, and the engine is on another computer.": "Blenders Online-Zugriff ist aus, und die Engine ist auf einem anderen Rechner.",
     "Turn on Allow Online Access in the preferences (System, Network).": "Schalten Sie „Online-Zugriff erlauben“ in den Einstellungen ein (System, Netzwerk).",
     # client.py
-    "The add-on failed: {error}.": "Das Add-on hat versagt: {error}.",
-    "Please report this.": "Bitte melden Sie das.",
     # documents.py
     "This project has not been saved yet.": "Dieses Projekt ist noch nicht gespeichert.",
     "Save it first: the result is kept beside it.": "Speichern Sie es zuerst: Das Ergebnis liegt dann daneben.",

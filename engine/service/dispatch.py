@@ -202,7 +202,7 @@ class Dispatch:
         """Begin a job: in parts, if it is long and there are workers that nothing else waits for."""
         work = self._journal.work(one.owner, one.job_id)
         if work is None:
-            error = Failure("unreadable", "This job was noted by an engine of another make.", "Submit it again.")
+            error = Failure("unreadable", "This job was noted by an engine of another make.", "Begin the edit again.")
             self._journal.set(one.owner, JobStatus(job_id=one.job_id, state="failed", error=error))
             self._table.tell(one.owner, one.job_id)
             return None

@@ -259,5 +259,5 @@ def _readable(job_id: str, status: bytes) -> JobStatus:
     try:
         return _status(status)
     except UNREADABLE:
-        error = Failure("unreadable", "This job was noted by an engine of another make.", "Submit it again.")
+        error = Failure("unreadable", "This job was noted by an engine of another make.", "Begin the edit again.")
         return JobStatus(job_id=job_id, state="failed", error=error)

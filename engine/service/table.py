@@ -52,7 +52,7 @@ class Table:
             return run.status
         status = self.noted(owner, job_id)
         if status is None:
-            raise ProtocolError("no-such-job", f"The engine knows no job {job_id}.", "Submit it again.")
+            raise ProtocolError("no-such-job", f"The engine knows no job {job_id}.", "Begin the edit again.")
         if status.state == "queued":
             ahead = self._journal.queued(owner).index(job_id)
             waits = self._pool.trouble or (WAITS if self._giving_way.rests((owner, job_id)) else "")

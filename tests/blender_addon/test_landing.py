@@ -100,3 +100,20 @@ def test_what_is_not_wanted_goes_without_a_trace(addon, tmp_path, shown):
     landing.discard()
     landing.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_nobody_has_foreseen_leaves_a_job_that_can_be_fetched_again(addon, project, engine, strip, monkeypatch):
+    project.prompts(steps=1)
+    session = addon.jobs.session
+    job = session.edit(addon.strips.describe(project.scene, strip), project.scene.fatezero.as_edit())
+
+    def break_down(self):
+        raise RuntimeError("a bolt from the blue")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(addon.landing.Landing, "show", break_down)
+        reach(session, "unfetched")
+    assert "RuntimeError: a bolt from the blue" in str(job.trouble) and session.engine == "ready"
+    session.fetch_again(job)
+    reach(session, "done")
+    assert len(project.strips) == 2

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -114,11 +115,17 @@ def test_what_is_no_record_is_passed_over(shelf, record, tmp_path):
     other.close()
 
 
-def test_a_name_that_is_no_text_is_refused_in_words(shelf, record):
-    kept = shelf()
-    with pytest.raises(OSError, match="not valid text"):
-        kept.put(record(document=os.fsdecode(b"/tmp/\xff.blend")))
-    kept.close()
+def test_a_path_that_is_no_text_is_found_again(shelf, record):
+    """Linux allows any bytes in a file's name."""
+    document, landing = (Path(os.fsdecode(name)) for name in (b"/tmp/\xff.blend", b"/tmp/\xff\xc3\xa4/fatezero"))
+    left = shelf()
+    left.put(record(document=document, landing=landing))
+    left.close()
+    other = shelf()
+    (found,) = other.adopt()
+    assert (found.document, found.landing) == (document, landing)
+    other.remove("one")
+    other.close()
 
 
 def test_a_job_that_may_not_have_reached_the_engine(addon, project, engine, record):
