@@ -16,7 +16,7 @@ from .job import Job
 from .places import Local, Place
 from .protocol import limits
 from .protocol.messages import Task, Welcome
-from .protocol.settings import EditSettings, for_masks
+from .protocol.settings import BUILTIN_MODEL, EditSettings, for_masks
 from .protocol.tuning import Tuning, for_tuning
 from .records import Record, Shelf
 from .trouble import Trouble, told
@@ -90,10 +90,15 @@ class Session:
         job.take_model = take_model
         return job
 
-    def knows(self, model: str) -> None:
+    def knows(self, model: str, tuned_from: str) -> None:
         """The engine has a model that it had not when it was connected."""
         if self.welcome and model not in self.welcome.models:
-            self.welcome = msgspec.structs.replace(self.welcome, models=[*self.welcome.models, model])
+            ours = [model] if tuned_from == BUILTIN_MODEL else []
+            self.welcome = msgspec.structs.replace(
+                self.welcome,
+                models=[*self.welcome.models, model],
+                from_builtin=[*self.welcome.from_builtin, *ours],
+            )
 
     def edit(
         self,

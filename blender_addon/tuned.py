@@ -66,7 +66,7 @@ def begin(source: Source, settings: EditSettings, name: str, steps: int, use: bo
 def base_of(kind: str, folder: str, name: str) -> str:
     """The model that the chosen one was tuned from, as `models.base_of` says; `kind`: the panel's word for where it is.
 
-    Of a remote engine's models it is known of those that were asked for here.
+    Of a remote engine's models it is known while it is connected.
     """
     if kind == "FOLDER" and folder.strip():
         return models.base_of(models.Model(bpy.path.abspath(folder)))
@@ -75,15 +75,15 @@ def base_of(kind: str, folder: str, name: str) -> str:
     if isinstance(chosen.place(), Local):
         home = folders.home_folder()
         return models.base_of(models.resolve(home, name)) if name in models.known(home) else ""
-    made = [job.settings.model for job in jobs.session.jobs if job.task == "tune" and job.model == name]
-    return BUILTIN_MODEL if BUILTIN_MODEL in made else ""
+    welcome = jobs.session.welcome
+    return BUILTIN_MODEL if welcome and name in welcome.from_builtin else ""
 
 
 def adopt(job: Job) -> None:
     """Have the new model offered and, where that was asked for, chosen in its strip's scene for edits of shapes."""
     if job.task != "tune" or job.state != "done" or not job.model:
         return
-    jobs.session.knows(job.model)
+    jobs.session.knows(job.model, job.settings.model)
     if not (checkpoints.current and checkpoints.current.running):
         checkpoints.forget()  # the list is looked at again when it is next shown
     scene = bpy.data.scenes.get(job.source.scene)

@@ -149,6 +149,8 @@ class Welcome(Message):
     models: list[str]
     """Names of the models that may be asked for: the one that the engine brings, and those registered on its machine."""
     limits: dict[str, int]
+    from_builtin: list[str] = []
+    """Those of `models` that were tuned from the built-in one, and take its presets."""
 
 
 class Refusal(Message):

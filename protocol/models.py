@@ -117,6 +117,11 @@ def base_of(model: Model) -> str:
     return BUILTIN_MODEL if profile.get("base") == BUILTIN_MODEL else ""
 
 
+def from_builtin(home: Path) -> list[str]:
+    """Those of the `known` models that were tuned from the built-in one."""
+    return [name for name in _read(home) if base_of(resolve(home, name))]
+
+
 def made_here(home: Path, name: str) -> Path | None:
     """The folder of the model called `name` if a tuning of this engine has made it and no other name stands for it, else None."""
     folder = Path(resolve(home, name).path)

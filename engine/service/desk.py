@@ -219,6 +219,7 @@ class Desk:
             engine=engine.__version__,
             device=self._dispatch.device or self._device,
             models=models.known(self._home),
+            from_builtin=models.from_builtin(self._home),
             limits=limits.as_dict(),
         )
 

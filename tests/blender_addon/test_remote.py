@@ -13,6 +13,7 @@ import threading
 import time
 
 import bpy
+import msgspec
 import pytest
 
 from tests.blender_addon.conftest import MODULE, reach, stop_engine, tick_until, transfers_told, wait_until
@@ -135,6 +136,24 @@ def test_an_edit_there(addon, project, session, remote):
     assert project.strips[job.result].elements[0].filename == "00001.png"
     assert session.client.link.process is None
     assert addon.model_choice.names() == ["builtin", remote.model]
+
+
+def test_what_is_tuned_there_from_the_built_in_model_takes_its_presets(
+    addon, project, session, remote, serve, tmp_path
+):
+    models, settings = addon.protocol.models, project.scene.fatezero
+    for name, profile in (("test-far-small", {"base": "builtin"}), ("test-far-other", {})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / models.PROFILE_FILE).write_text(json.dumps(profile))
+        models.add(serve.home, models.Model(str(tmp_path / name)), name)
+    session.start_engine()
+    tick_until(session, lambda: session.engine == "ready")
+    assert session.welcome.from_builtin == ["test-far-small"]
+    project.prompts("a red ball", "a red cube", preset="shape", model="BUILTIN")
+    small = msgspec.to_builtins(settings.as_edit())
+    for name, same in (("test-far-small", True), ("test-far-other", False), ("test-far-small", True)):
+        project.prompts("a red ball", "a red cube", model="NAMED", model_name=name)
+        assert (msgspec.to_builtins(settings.as_edit()) | {"model": "builtin"} == small) is same
 
 
 def test_a_slow_line_carries_frames_while_others_are_exported(addon, project, session, remote, monkeypatch):

@@ -153,7 +153,7 @@ def test_the_built_in_model_is_tuned_in_its_own_few_steps(addon, project, sessio
     assert settings.keep_background and "guidance" not in settings.changed_settings()
     assert addon.tuned.base_of("NAMED", "", "test-little") == "builtin"
     monkeypatch.setattr(addon.chosen, "place", lambda: addon.places.Remote("far:1", "", tmp_path))
-    assert addon.tuned.base_of("NAMED", "", "test-little") == "builtin", "it was asked for here"
+    assert addon.tuned.base_of("NAMED", "", "test-little") == "builtin", "the engine has said so"
     assert addon.tuned.base_of("NAMED", "", "test-else") == ""
 
 
