@@ -23,6 +23,9 @@ def done(addon, project, no_engine):
         for name in addon.protocol.models.known(addon.folders.home_folder())[1:]:
             addon.protocol.models.remove(addon.folders.home_folder(), name)
 
+    if addon.checkpoints.current:  # drawn preferences have asked for the list
+        wait()
+        addon.checkpoints.forget()
     remove_all()  # what other tests have left
     yield wait
     remove_all()
