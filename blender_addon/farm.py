@@ -1,21 +1,38 @@
-"""Shots for a render farm: each selected strip's frames and its job file, in a folder beside the .blend."""
+"""Shots for a render farm: each selected strip's frames and its job file, in a folder beside the .blend; and back."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import export, strips
+import bpy
+import msgspec
+
+from . import compat, export, fingerprint, reimport, strips, versions
 from .documents import Document
-from .protocol import farm_job
+from .protocol import PROTOCOL_VERSION, farm_job
 from .protocol.settings import EditSettings
-from .trouble import Trouble
+from .trouble import Trouble, told
 
 FOLDER = "fatezero-farm"
 """Beside the .blend: every shot has a folder of its own in it."""
+STRIP_NAME = "strip.json"
+"""Beside a shot's job file: the `Sent` that says which strip its result belongs over. Farms have no use for it."""
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """A strip as it was when it was sent."""
+
+    source: strips.Source
+    fingerprint: str
+    digest: str
+    """Both as in `reimport.Origin`."""
 
 
 class Sending:
@@ -63,9 +80,11 @@ class Sending:
         self._waiting.clear()
 
     def _write(self, shot: export.Export) -> None:
-        folder = shot.folder.parent
+        folder, source = shot.folder.parent, shot.source
+        sent = Sent(source=source, fingerprint=fingerprint.now(source), digest=shot.digest)
         try:
-            self.jobs.append(farm_job.write(folder, self._settings, shot.source.name, shot.source.fps))
+            (folder / STRIP_NAME).write_bytes(msgspec.json.encode(sent))
+            self.jobs.append(farm_job.write(folder, self._settings, source.name, source.fps))
         except OSError as error:
             raise Trouble(
                 "The job file cannot be written to {folder}: {reason}.", "Make room on that disk and send it again.",
@@ -75,3 +94,74 @@ class Sending:
     def _folder(self, name: str) -> Path:
         base = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:40] or "strip"
         return self._document.path.parent / FOLDER / f"{base}-{uuid.uuid4().hex[:8]}"
+
+
+@dataclass
+class Placed:
+    """What has come of a look at a farm's results."""
+
+    strips: list[str] = field(default_factory=list)
+    """The names of the new ones."""
+    waiting: int = 0
+    """Shots that have no result yet."""
+    troubles: list[tuple[str, Trouble]] = field(default_factory=list)
+    """Strips whose result is there and could not be placed, and why."""
+
+
+def place_all(document: Document) -> Placed:
+    """Put what a farm has rendered of the document's shots over the strips that were sent, wherever those are now.
+
+    What a strip has among its versions already is left alone; so is a shot of a scene that is gone.
+    """
+    placed, there = Placed(), {version.origin.job_id for strip in _all_strips() for version in versions.of(strip)}
+    for folder in sorted((document.path.parent / FOLDER).glob("*/")):
+        sent = _sent(folder)
+        if sent is None or folder.name in there or sent.source.scene not in bpy.data.scenes:
+            continue
+        if not (folder / farm_job.RESULT_NAME / "frames").is_dir():
+            placed.waiting += 1
+            continue
+        try:
+            placed.strips.append(_place(folder, sent))
+        except Exception as error:  # noqa: BLE001  the other shots are placed all the same
+            placed.troubles.append((sent.source.name, told(error)))
+    return placed
+
+
+def _place(folder: Path, sent: Sent) -> str:
+    settings, result = farm_job.read(folder / farm_job.JOB_NAME).settings, folder / farm_job.RESULT_NAME
+    frames = farm_job.frames_of(result / "frames")
+    if len(frames) != sent.source.pictures:
+        raise Trouble(
+            "The result in {folder} has {found} frames, and the strip had {wanted}.", "Send the strip again.",
+            folder=result, found=len(frames), wanted=sent.source.pictures,
+        )  # fmt: skip
+    record = result / farm_job.RECORD_NAME
+    origin = reimport.Origin(
+        job_id=folder.name,
+        source=settings.source,
+        target=settings.target,
+        settings=msgspec.json.encode(settings).decode(),
+        model=settings.model,
+        engine=json.loads(record.read_bytes()).get("engine", ""),
+        protocol=PROTOCOL_VERSION,
+        strip=sent.source.name,
+        source_digest=sent.digest,
+        made_from=msgspec.json.encode(sent.source).decode(),
+        fingerprint=sent.fingerprint,
+        made=os.stat(record).st_mtime,
+    )
+    return reimport.insert(sent.source, frames, origin)
+
+
+def _sent(folder: Path) -> Sent | None:
+    try:
+        return msgspec.json.decode((folder / STRIP_NAME).read_bytes(), type=Sent)
+    except (OSError, msgspec.DecodeError):
+        return None  # of another program, or of a time when none was written
+
+
+def _all_strips() -> Iterator[bpy.types.Strip]:
+    for scene in bpy.data.scenes:
+        if scene.sequence_editor:
+            yield from compat.all_strips(scene.sequence_editor)

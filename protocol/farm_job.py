@@ -18,6 +18,8 @@ from .settings import EditSettings
 
 JOB_NAME = "JOB.json"
 FRAMES_NAME, RESULT_NAME = "frames", "result"
+RECORD_NAME = "result.json"
+"""Beside a result's frames: of which job they are, for a second run of it, and which version of the engine made them."""
 VERSION = 1
 RelativePath = Annotated[str, msgspec.Meta(min_length=1, description="relative to the job file, with forward slashes")]
 

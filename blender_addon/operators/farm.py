@@ -1,12 +1,12 @@
-"""Sending strips to a render farm."""
+"""Sending strips to a render farm, and taking what it has rendered."""
 
 from __future__ import annotations
 
 import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
 
-from .. import compat, documents, export, strips
-from ..farm import Sending
+from .. import compat, documents, export, jobs, strips
+from ..farm import Sending, place_all
 from ..trouble import Trouble
 from .base import refuse
 
@@ -96,4 +96,25 @@ class FATEZERO_OT_send_to_farm(bpy.types.Operator):
         return result
 
 
-CLASSES = (FATEZERO_OT_send_to_farm,)
+class FATEZERO_OT_place_farm_results(bpy.types.Operator):
+    """Put what a farm has rendered of this file's strips over them; results that are here already are left alone"""
+
+    bl_idname = "fatezero.place_farm_results"
+    bl_label = "Place Farm Results"
+
+    @classmethod
+    def poll(cls, _context) -> bool:
+        return bool(bpy.data.filepath)
+
+    def execute(self, _context) -> set[str]:
+        """All that are finished, of all scenes."""
+        placed = place_all(documents.current())
+        jobs.redraw()
+        for name, trouble in placed.troubles:
+            self.report({"WARNING"}, f"{name}: {' '.join(trouble.told(rpt_))}")
+        words = rpt_("Placed: {placed}. Not rendered yet: {waiting}")
+        self.report({"INFO"}, words.format(placed=len(placed.strips), waiting=placed.waiting))
+        return {"FINISHED"} if placed.strips else {"CANCELLED"}
+
+
+CLASSES = (FATEZERO_OT_send_to_farm, FATEZERO_OT_place_farm_results)

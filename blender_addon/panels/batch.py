@@ -35,7 +35,9 @@ class FATEZERO_PT_batch(Sidebar, bpy.types.Panel):
         side.operator("fatezero.add_target", text="", icon="ADD")
         side.operator("fatezero.remove_target", text="", icon="REMOVE")
         layout.operator("fatezero.batch", text="Edit in Variations…", icon="DUPLICATE").what = "VARIATIONS"
-        layout.operator("fatezero.send_to_farm", icon="EXPORT")
+        column = layout.column(align=True)
+        column.operator("fatezero.send_to_farm", icon="EXPORT")
+        column.operator("fatezero.place_farm_results", icon="IMPORT")
         if batches.current:
             draw_batch(layout.box().column(), batches.current, context.region.width)
 

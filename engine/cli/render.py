@@ -24,6 +24,7 @@ from protocol.errors import ProtocolError
 from protocol.farm_job import FarmJob
 from protocol.files import slug
 
+from .. import __version__
 from ..errors import EditError
 
 DONE, FAULT, UNREADABLE_JOB, REFUSED, TRY_AGAIN, STOPPED = 0, 1, 2, 3, 4, 130
@@ -42,8 +43,6 @@ OF_THIS_MACHINE = (
 )  # fmt: skip
 SAY_EVERY = 0.5
 """Seconds between two lines of progress within a stage."""
-RECORD_NAME = "result.json"
-"""Beside a result's frames: of which job they are, for a second run of it."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -145,7 +144,8 @@ class Shot:
         result = editor.edit(clip, job.settings, say.progress, keep=keep, write=_Writer(half, job.settings.mask_words))
         for note in result.notes:
             say.line("note", text=note)
-        (half / RECORD_NAME).write_text(json.dumps({"job": digest, "notes": result.notes}), encoding="utf-8")
+        record = {"job": digest, "engine": __version__, "notes": result.notes}
+        (half / farm_job.RECORD_NAME).write_text(json.dumps(record), encoding="utf-8")
         if self._out.exists():  # of another version of the job
             shutil.rmtree(self._out)
         os.replace(half, self._out)
@@ -155,7 +155,7 @@ class Shot:
     def _check_out(self) -> None:
         """`EditError` where something other than a result would have to make room for this one."""
         out = self._out
-        if out.exists() and not (out.is_dir() and ((out / RECORD_NAME).is_file() or not any(out.iterdir()))):
+        if out.exists() and not (out.is_dir() and ((out / farm_job.RECORD_NAME).is_file() or not any(out.iterdir()))):
             raise EditError(
                 "exists", f"'{out}' has files that are no result of an edit.", "Name another folder as 'out'."
             )
@@ -174,7 +174,7 @@ class Shot:
 
     def _is_there(self, digest: str) -> bool:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return json.loads((self._out / RECORD_NAME).read_bytes())["job"] == digest
+            return json.loads((self._out / farm_job.RECORD_NAME).read_bytes())["job"] == digest
         return False
 
     def _remove_halves(self) -> None:

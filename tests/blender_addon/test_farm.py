@@ -26,6 +26,22 @@ def test_selected_strips_become_job_files_that_render(project, engine, engine_py
     assert result.returncode == 0, result.stdout + result.stderr
     assert len(list((jobs[0].parent / "result" / "frames").iterdir())) == FRAMES
 
+    strip, before = project.strips["one"], set(project.strips.keys())
+    strip.channel, strip.frame_start = 5, strip.frame_start + 7  # the editor goes on meanwhile
+    left = addon.compat.left_handle(strip)
+    placed = addon.farm.place_all(addon.documents.current())
+    assert (placed.waiting, placed.troubles) == (1, [])
+    (new,) = (project.strips[name] for name in placed.strips)
+    assert new.name not in before and new.channel > 5 and addon.compat.left_handle(new) == left
+    assert [element.filename for element in new.elements] == [f"{n:05}.png" for n in range(1, FRAMES + 1)]
+    (version,) = addon.versions.of(new)
+    assert version.origin.engine and version.source.name == "one" and len(version.origin.source_digest) == 64
+    assert bpy.ops.fatezero.place_farm_results() == {"CANCELLED"}, "it is there already, the other is not rendered"
+    (jobs[0].parent / "result" / "frames" / "00001.png").unlink()
+    project.strips.remove(new)
+    ((name, trouble),) = addon.farm.place_all(addon.documents.current()).troubles
+    assert name == "one" and f"{FRAMES - 1} frames, and the strip had {FRAMES}" in str(trouble)
+
 
 def test_nothing_is_sent_where_something_is_wrong(project, engine, addon):
     strip = project.image_strip("one")
