@@ -198,6 +198,8 @@ def _render(asked: argparse.Namespace) -> int:
     print(batch.summary(), file=report)
     if batch.done and not asked.save:
         print("The new strips are not saved: use --save.", file=report)
+        for job in batch.jobs:
+            job.unsaved = False  # as it was asked for: no later Blender shall place them
     if asked.json:
         print(json.dumps(_account(batch)))
     return FAILED if batch.done < len(plan.todo) or _real_troubles(plan) else DONE

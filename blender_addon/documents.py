@@ -31,7 +31,7 @@ class Document:
 
     def is_open(self) -> bool:
         """Whether it is still, or again, what Blender shows."""
-        return self.generation == _generation or Path(bpy.data.filepath or ".") == self.saved_as
+        return self.generation == _generation or _same(Path(bpy.data.filepath or "."), self.saved_as)
 
 
 def current() -> Document:
@@ -54,6 +54,14 @@ def earlier(path: Path) -> Document:
 def followed(document: Document) -> Document:
     """The same with its place now: it may have been saved elsewhere, or been opened again."""
     return Document(_generation, Path(bpy.data.filepath)) if document.is_open() and bpy.data.filepath else document
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same file, through links or other mounts."""
+    try:
+        return one == other or one.samefile(other)
+    except OSError:
+        return False
 
 
 def occupied() -> bool:

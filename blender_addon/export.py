@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +20,10 @@ MARK = "fatezero_export"
 """Custom property of a scene, or a mask, that is a copy of ours."""
 PNG_END = b"IEND\xaeB`\x82"
 """What every whole PNG file ends with."""
+
+RENDER_HANDLERS = (
+    "render_init", "render_pre", "render_post", "render_write", "render_stats", "render_complete", "render_cancel",
+)  # fmt: skip
 
 
 class Export:
@@ -127,13 +133,28 @@ def render_into(folder: Path, scene: bpy.types.Scene, frame: int) -> Path:
     written = Path(bpy.path.abspath(scene.render.frame_path(frame=frame)))
     images = set(bpy.data.images)
     try:
-        bpy.ops.render.render(animation=True, scene=scene.name)
+        with _unheard():
+            bpy.ops.render.render(animation=True, scene=scene.name)
     except RuntimeError as error:
         raise cannot_write(folder, str(error).strip()) from error
     finally:
         for image in set(bpy.data.images) - images:  # the first render of a session makes 'Render Result'
             bpy.data.images.remove(image)
     return written
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Let nobody hear of our renders: whoever tells the user that a render has ended, or turns the computer off then,
+    does not mean one of a single frame."""
+    kept = {name: list(getattr(bpy.app.handlers, name)) for name in RENDER_HANDLERS}
+    for name in kept:
+        getattr(bpy.app.handlers, name).clear()
+    try:
+        yield
+    finally:
+        for name, handlers in kept.items():
+            getattr(bpy.app.handlers, name)[:] = handlers
 
 
 def _show_alone(scene: bpy.types.Scene, name: str) -> None:

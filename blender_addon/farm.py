@@ -7,16 +7,16 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import bpy
 import msgspec
 
-from . import compat, export, fingerprint, reimport, strips, versions
+from . import export, fingerprint, reimport, strips, versions
 from .documents import Document
-from .protocol import PROTOCOL_VERSION, farm_job
+from .protocol import farm_job
 from .protocol.settings import EditSettings
 from .trouble import Trouble, told
 
@@ -113,10 +113,10 @@ def place_all(document: Document) -> Placed:
 
     What a strip has among its versions already is left alone; so is a shot of a scene that is gone.
     """
-    placed, there = Placed(), {version.origin.job_id for strip in _all_strips() for version in versions.of(strip)}
+    placed = Placed()
     for folder in sorted((document.path.parent / FOLDER).glob("*/")):
         sent = _sent(folder)
-        if sent is None or folder.name in there or sent.source.scene not in bpy.data.scenes:
+        if sent is None or versions.with_result(folder.name) or sent.source.scene not in bpy.data.scenes:
             continue
         if not (folder / farm_job.RESULT_NAME / "frames").is_dir():
             placed.waiting += 1
@@ -137,20 +137,8 @@ def _place(folder: Path, sent: Sent) -> str:
             folder=result, found=len(frames), wanted=sent.source.pictures,
         )  # fmt: skip
     record = result / farm_job.RECORD_NAME
-    origin = reimport.Origin(
-        job_id=folder.name,
-        source=settings.source,
-        target=settings.target,
-        settings=msgspec.json.encode(settings).decode(),
-        model=settings.model,
-        engine=json.loads(record.read_bytes()).get("engine", ""),
-        protocol=PROTOCOL_VERSION,
-        strip=sent.source.name,
-        source_digest=sent.digest,
-        made_from=msgspec.json.encode(sent.source).decode(),
-        fingerprint=sent.fingerprint,
-        made=os.stat(record).st_mtime,
-    )
+    engine, made = json.loads(record.read_bytes()).get("engine", ""), os.stat(record).st_mtime
+    origin = reimport.origin_for(folder.name, sent.source, settings, engine, sent.digest, sent.fingerprint, made)
     return reimport.insert(sent.source, frames, origin)
 
 
@@ -159,9 +147,3 @@ def _sent(folder: Path) -> Sent | None:
         return msgspec.json.decode((folder / STRIP_NAME).read_bytes(), type=Sent)
     except (OSError, msgspec.DecodeError):
         return None  # of another program, or of a time when none was written
-
-
-def _all_strips() -> Iterator[bpy.types.Strip]:
-    for scene in bpy.data.scenes:
-        if scene.sequence_editor:
-            yield from compat.all_strips(scene.sequence_editor)

@@ -8,7 +8,6 @@ import uuid
 from pathlib import Path
 
 import bpy
-import msgspec
 
 from . import documents, events, fingerprint, folders, landing, reimport, strips, thumbnails, versions
 from .client import Client
@@ -17,7 +16,6 @@ from .export import Export, OwnMasks
 from .landing import Landing
 from .mask_files import About
 from .orders import Order
-from .protocol import PROTOCOL_VERSION
 from .protocol.messages import Task, WordSeen
 from .protocol.settings import EditSettings
 from .protocol.tuning import Tuning
@@ -74,6 +72,8 @@ class Job:
         self.replaces, self.known_digest, self.fingerprint = "", "", ""
         """The job whose result it makes anew; the digest of frames that are not worth sending again; and what the
         strip looked like when it was begun."""
+        self.unsaved = False
+        """Whether its strip is in a document that has not been saved since: until then the job is noted down."""
         self._was_sending = False
         self._tell = ""
         self._digest, self._made_by, self._frames = "", "", 0
@@ -135,9 +135,13 @@ class Job:
     def record(self) -> Record | None:
         """What must be known of it to go on after this Blender; None where that is nothing."""
         over = self.state in ("done", "cancelled") or (self.state == "failed" and not self.at_engine)
-        if self.state == "exporting" or (over and not self._tell):
+        if self.state == "exporting" or (over and not self._tell and not self.unsaved):
             return None
-        state = "over" if over else "arrived" if self.folder else "sent" if self.at_engine else "sending"
+        state = "sent" if self.at_engine else "sending"
+        if over:
+            state = "arrived" if self.unsaved else "over"
+        elif self.folder:
+            state = "arrived"
         return Record(
             job_id=self.id,
             engine=self.engine,
@@ -328,8 +332,12 @@ class Job:
         frames = [self.folder / "frames" / f"{number:05}.png" for number in range(1, self._frames + 1)]
         self.end("done")
         thumbnails.keep(self.id, frames[0])
+        self.result = versions.with_result(self.id)  # placed in a file that was saved after all
+        if self.result:
+            return
         try:
             self.result = self._replace(frames) or reimport.insert(self.source, frames, self._origin())
+            self.unsaved = True
         except Exception as error:  # noqa: BLE001  the frames are kept, whatever it is
             self._keep(frames, told(error))
 
@@ -337,6 +345,12 @@ class Job:
         """Give the strips their new frames that show what is made anew; the name of one, or nothing if none is left."""
         scene = bpy.data.scenes.get(self.source.scene)
         return versions.replace(scene, self.replaces, frames, self._origin()) if scene else ""
+
+    def read_again(self) -> None:
+        """A file was opened: what was placed in one that was not saved is to be placed once more."""
+        if self.unsaved:
+            self.unsaved = False
+            self.look_for_document()
 
     def _leave_as_it_is(self) -> None:
         """What the strip shows is what the result was made from: there is nothing to compute."""
@@ -372,17 +386,6 @@ class Job:
         )  # fmt: skip
 
     def _origin(self) -> reimport.Origin:
-        return reimport.Origin(
-            job_id=self.id,
-            source=self.settings.source,
-            target=self.settings.target,
-            settings=msgspec.json.encode(self.settings).decode(),
-            model=self.settings.model,
-            engine=self._made_by,
-            protocol=PROTOCOL_VERSION,
-            strip=self.source.name,
-            source_digest=self._digest,
-            made_from=msgspec.json.encode(self.source).decode(),
-            fingerprint=self.fingerprint,
-            made=time.time(),
+        return reimport.origin_for(
+            self.id, self.source, self.settings, self._made_by, self._digest, self.fingerprint, time.time()
         )

@@ -71,13 +71,14 @@ def redraw() -> None:
 
 @persistent
 def _loaded(*_) -> None:
-    session.look()
+    session.opened()
     watch()
 
 
 @persistent
-def _saved(*_) -> None:
-    session.keep()
+def _saved(path: str = "", *_) -> None:
+    if path in ("", bpy.data.filepath):  # else it was a copy
+        session.saved()
 
 
 def register() -> None:

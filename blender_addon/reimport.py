@@ -9,6 +9,8 @@ import bpy
 import msgspec
 
 from . import compat, extent, strips
+from .protocol import PROTOCOL_VERSION
+from .protocol.settings import EditSettings
 from .trouble import Trouble
 
 TAG = "fatezero"
@@ -41,6 +43,26 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
         return {**msgspec.structs.asdict(self), "seed": "none"}
 
 
+def origin_for(
+    job_id: str, source: strips.Source, settings: EditSettings, engine: str, digest: str, fingerprint: str, made: float
+) -> Origin:
+    """What is noted of a result that `engine`, a version, has made of that source."""
+    return Origin(
+        job_id=job_id,
+        source=settings.source,
+        target=settings.target,
+        settings=msgspec.json.encode(settings).decode(),
+        model=settings.model,
+        engine=engine,
+        protocol=PROTOCOL_VERSION,
+        strip=source.name,
+        source_digest=digest,
+        made_from=msgspec.json.encode(source).decode(),
+        fingerprint=fingerprint,
+        made=made,
+    )
+
+
 def insert(source: strips.Source, frames: list[Path], origin: Origin) -> str:
     """Put the frames over the strip that `source` describes, wherever that is now; the new strip's name.
 
@@ -63,9 +85,8 @@ def insert(source: strips.Source, frames: list[Path], origin: Origin) -> str:
     )
     for index in range(1, source.count):
         result.elements.append(frames[index // source.step].name)
-    if source.box or source.percent != 100:
-        transform = result.transform
-        transform.scale_x, transform.scale_y, transform.offset_x, transform.offset_y = extent.placement(source)
+    transform = result.transform  # by what the project's size was then: a new one does not scale the source either
+    transform.scale_x, transform.scale_y, transform.offset_x, transform.offset_y = extent.placement(source)
     result.blend_type = "ALPHA_OVER"
     result[TAG] = origin.as_properties()
     result.select = False  # whoever goes on working keeps the selection that they have

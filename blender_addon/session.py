@@ -221,6 +221,19 @@ class Session:
         """See at the next tick whether Blenders that are gone have left jobs."""
         self._look = True
 
+    def saved(self) -> None:
+        """The open document is on disk now, with all strips that were placed in it."""
+        for job in (*self.jobs, *self._over):
+            if job.document.is_open():
+                job.unsaved = False
+        self.keep()
+
+    def opened(self) -> None:
+        """A file was opened; see at the next tick whether Blenders that are gone have left jobs, too."""
+        self._look = True
+        for job in self.jobs:
+            job.read_again()
+
     def keep(self) -> None:
         """Have on disk what must be known to go on after this Blender."""
         records = {}

@@ -146,6 +146,11 @@ def _is_piece(strip, source: Source) -> bool:
 def check(scene: bpy.types.Scene, strip) -> None:
     """Raise `Trouble` where the strip has no picture that could be edited."""
     name = strip.name
+    if not scene.is_editable:
+        raise Trouble(
+            "The scene '{scene}' belongs to another file, and a new strip in it would be gone when this one is opened again.",
+            "Open {file} and edit it there.", scene=scene.name, file=Path(scene.library.filepath).name,
+        )  # fmt: skip
     if strip.type in PICTURELESS:
         raise Trouble(PICTURELESS[strip.type], CHOOSE_ANOTHER, name=name)
     if is_empty(strip):

@@ -5,6 +5,7 @@ Copies of a strip, and the pieces of one that was cut, carry the same list; each
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
@@ -51,6 +52,19 @@ def of(strip) -> list[Version]:
     if all(version.origin.job_id != origin.job_id for version in found):
         found.append(Version(origin=origin, folder=strip.directory, pictures=len(strip.elements)))
     return found
+
+
+def results() -> Iterator[bpy.types.Strip]:
+    """All strips of this file that FateZero has made."""
+    for scene in bpy.data.scenes:
+        if scene.sequence_editor:
+            yield from (strip for strip in compat.all_strips(scene.sequence_editor) if reimport.TAG in strip)
+
+
+def with_result(job_id: str) -> str:
+    """The name of a strip that has among its versions what that job made, or nothing."""
+    found = (strip for strip in results() if any(version.origin.job_id == job_id for version in of(strip)))
+    return getattr(next(found, None), "name", "")
 
 
 def showing(scene: bpy.types.Scene, job_id: str) -> list[bpy.types.Strip]:

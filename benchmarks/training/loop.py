@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
@@ -102,14 +103,22 @@ def launch(train: Callable, arguments, workers: int) -> None:
         train(arguments, 0, 1)
         return
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_worker, (train, arguments, workers, os.path.join(folder, "meet")), nprocs=workers)
+        mp.spawn(_worker, (train, arguments, workers, os.path.join(folder, "meet"), os.getpid()), nprocs=workers)
 
 
-def _worker(rank: int, train: Callable, arguments, workers: int, meeting: str) -> None:
+def _worker(rank: int, train: Callable, arguments, workers: int, meeting: str, parent: int) -> None:
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=workers)
     train(arguments, rank, workers)
     dist.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    """Workers whose parent was killed would train on, beside whoever goes on from the same checkpoint."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def share_gradients(parameters: Iterable[nn.Parameter], workers: int) -> None:

@@ -401,6 +401,8 @@ WORDS = {
     "FateZero: Edit Strip": "FateZero: Strip bearbeiten",
     "'{name}' is no longer in this file.": "„{name}“ ist nicht mehr in dieser Datei.",
     # strips.py
+    "The scene '{scene}' belongs to another file, and a new strip in it would be gone when this one is opened again.": "Die Szene „{scene}“ gehört zu einer anderen Datei, und ein neuer Strip darin wäre weg, sobald diese wieder geöffnet wird.",
+    "Open {file} and edit it there.": "Öffnen Sie {file} und bearbeiten Sie ihn dort.",
     "Select a movie, image or scene strip instead.": "Wählen Sie stattdessen einen Film-, Bild- oder Szenen-Strip.",
     "'{name}' is a sound strip, which has no picture.": "„{name}“ ist ein Ton-Strip und hat kein Bild.",
     "'{name}' is a text strip, which has no picture to edit.": "„{name}“ ist ein Text-Strip und hat kein Bild zum Bearbeiten.",

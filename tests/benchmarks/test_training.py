@@ -1,10 +1,15 @@
 """The training programs on a few pictures, with the real classes at tiny sizes."""
 
 import json
+import os
+import subprocess
 import sys
+import time
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -144,3 +149,29 @@ def test_attention_loss_is_least_where_words_point_at_their_places():
     right = torch.cat([targets[:, :1].expand(1, 8, 5), targets[:, 2:3].expand(1, 8, 5)], 1)
     wrong = torch.full_like(right, 0.2)
     assert words.attention_loss([right], targets, regions) < words.attention_loss([wrong], targets, regions)
+
+
+def sleep_on(folder: Path, rank: int, workers: int) -> None:
+    """A training that does nothing for long, once its process is noted down."""
+    (folder / f"{rank}.pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_workers_end_with_the_process_that_was_to_wait_for_them(tmp_path):
+    """Else a killed training would go on, beside the one that takes up its checkpoint."""
+    code = "import sys; from pathlib import Path; from benchmarks.training.loop import launch; "
+    code += "from tests.benchmarks.test_training import sleep_on; launch(sleep_on, Path(sys.argv[1]), 2)"
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=Path(__file__).parents[2])
+    files = [tmp_path / f"{rank}.pid" for rank in range(2)]
+    until(lambda: all(file.exists() and file.read_text() for file in files))
+    workers = [psutil.Process(int(file.read_text())) for file in files]
+    process.kill()
+    process.wait()
+    until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
+
+
+def until(true, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -240,6 +240,37 @@ class TestBlenders:
         assert session.engine == "off"
         assert addon.reimport.origin_of(project.strips[session.job.result]).engine
 
+    def test_a_strip_in_a_file_that_was_not_saved_is_placed_again(self, addon, project, begin, session):
+        job = begin()
+        reach(session, "done")
+        landed_once(project, job)
+        new_file()  # whoever crashes saves nothing either
+        session.tick()
+        assert job.state == "unplaced"
+        reopen(addon)
+        bpy.ops.wm.open_mainfile(filepath=str(project.path))
+        session = addon.jobs.session
+        assert len(project.strips) == 1
+        reach(session, "done")
+        landed_once(project, session.job)
+        bpy.ops.wm.save_as_mainfile(filepath=str(project.folder / "copy.blend"), copy=True)
+        reopen(addon)
+        session = addon.jobs.session
+        reach(session, "done")  # it is there still, in the file that is open and not saved
+        assert len(project.strips) == 2
+        project.save()
+        reopen(addon)
+        assert addon.jobs.session.jobs == []
+
+    def test_a_file_that_is_opened_by_another_path(self, addon, project, begin, session, tmp_path):
+        job = begin()
+        reach(session, "running", "fetching")
+        new_file()
+        (tmp_path / "link").symlink_to(project.folder, target_is_directory=True)
+        bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "link" / project.path.name))
+        reach(session, "done")
+        landed_once(project, job)
+
     def test_a_result_for_a_file_that_was_saved_elsewhere_waits_for_that(
         self, addon, project, begin, session, tmp_path
     ):
