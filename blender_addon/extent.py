@@ -22,6 +22,13 @@ Box = tuple[int, int, int, int]
 """Left, bottom, width and height in the project's pixels."""
 
 
+def chosen(context: bpy.types.Context, scene: str = "", strip: str = "") -> Source:
+    """What the panel's settings take of the strip that `strips.choose` finds; `Trouble` where that is nothing."""
+    source = strips.choose(context, scene, strip)
+    found = bpy.data.scenes[source.scene]
+    return part(source, strips.named(found, source.name), found)
+
+
 def part(source: Source, strip, scene: bpy.types.Scene) -> Source:
     """What the panel's settings take of the strip that `source` describes whole; `Trouble` where that is nothing."""
     work = scene.fatezero_work

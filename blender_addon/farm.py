@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import bpy
 import msgspec
 
 from . import export, fingerprint, reimport, strips, versions
@@ -43,7 +42,7 @@ class Sending:
         self._document, self._settings = document, settings
         self._waiting = list(sources)
         self._shot: export.Export | None = None
-        self._all = sum(source.count for source in sources)
+        self._all = sum(source.pictures for source in sources)
         self._done = 0
         self.jobs: list[Path] = []
         """The job files that are written."""
@@ -84,7 +83,7 @@ class Sending:
         sent = Sent(source=source, fingerprint=fingerprint.now(source), digest=shot.digest)
         try:
             (folder / STRIP_NAME).write_bytes(msgspec.json.encode(sent))
-            self.jobs.append(farm_job.write(folder, self._settings, source.name, source.fps))
+            self.jobs.append(farm_job.write(folder, self._settings, source.name, source.fps / source.step))
         except OSError as error:
             raise Trouble(
                 "The job file cannot be written to {folder}: {reason}.", "Make room on that disk and send it again.",
@@ -116,7 +115,7 @@ def place_all(document: Document) -> Placed:
     placed = Placed()
     for folder in sorted((document.path.parent / FOLDER).glob("*/")):
         sent = _sent(folder)
-        if sent is None or versions.with_result(folder.name) or sent.source.scene not in bpy.data.scenes:
+        if sent is None or versions.with_result(folder.name) or strips.scene_of(sent.source) is None:
             continue
         if not (folder / farm_job.RESULT_NAME / "frames").is_dir():
             placed.waiting += 1

@@ -48,7 +48,7 @@ def of(scene: bpy.types.Scene, strip, source: Source) -> str:
 
 def now(source: Source) -> str:
     """The same for a part of a strip that is looked for by its name; empty where it is gone."""
-    scene = bpy.data.scenes.get(source.scene)
+    scene = strips.scene_of(source)
     strip = scene and strips.named(scene, source.name)
     return of(scene, strip, source) if strip else ""
 

@@ -7,8 +7,6 @@ import time
 import uuid
 from pathlib import Path
 
-import bpy
-
 from . import documents, events, fingerprint, folders, landing, reimport, strips, thumbnails, versions
 from .client import Client
 from .documents import Document
@@ -23,6 +21,7 @@ from .records import Record
 from .trouble import Trouble, told
 from .uploads import AheadOfJob
 
+SHOWS_THROUGH = "The strip is partly transparent, and is seen through its edit, too: mute it to see the edit alone."
 FINAL = ("done", "failed", "cancelled")
 """The job has ended."""
 AT_REST = ("unfetched", "unplaced")
@@ -320,7 +319,7 @@ class Job:
         self.state = "unplaced"
         self.trouble = Trouble(
             "'{name}' is not in the file that is open now. The edited frames are in {folder}.",
-            "Open {file} to place them.",
+            "Open {file} to place them, or place them here.",
             name=self.source.name, folder=self.folder / "frames", file=self.document.path.name,
         )  # fmt: skip
 
@@ -338,12 +337,14 @@ class Job:
         try:
             self.result = self._replace(frames) or reimport.insert(self.source, frames, self._origin())
             self.unsaved = True
+            if (below := strips.find(self.source)) and strips.shows_through(below):
+                self.notes = [*self.notes, SHOWS_THROUGH]
         except Exception as error:  # noqa: BLE001  the frames are kept, whatever it is
             self._keep(frames, told(error))
 
     def _replace(self, frames: list[Path]) -> str:
         """Give the strips their new frames that show what is made anew; the name of one, or nothing if none is left."""
-        scene = bpy.data.scenes.get(self.source.scene)
+        scene = strips.scene_of(self.source)
         return versions.replace(scene, self.replaces, frames, self._origin()) if scene else ""
 
     def read_again(self) -> None:
@@ -356,7 +357,7 @@ class Job:
         """What the strip shows is what the result was made from: there is nothing to compute."""
         self.end("done")
         self.notes = ["The strip shows what it showed when its result was made, so nothing was computed."]
-        self.result = versions.confirm(bpy.data.scenes[self.source.scene], self.replaces, self.fingerprint)
+        self.result = versions.confirm(strips.scene_of(self.source), self.replaces, self.fingerprint)
 
     def follow_document(self) -> None:
         """Take note of where the document is saved now."""

@@ -122,7 +122,7 @@ class OwnMasks:
 
     def _find(self):
         """The mask datablock or the strip."""
-        scene = bpy.data.scenes.get(self.source.scene)
+        scene = strips.scene_of(self.source)
         found = bpy.data.masks.get(self._name) if self._kind == "MASK" else scene and strips.named(scene, self._name)
         if not found:
             raise Trouble("The mask '{name}' is no longer there.", "Choose one under Own Mask.", name=self._name)

@@ -48,6 +48,8 @@ class Source:
     """Of the size in which the frames are worked on."""
     box: tuple[int, int, int, int] | None = None
     """Left, bottom, width and height of the part of the picture that the strip shows; None: all of it."""
+    scene_uid: int = 0
+    """Blender's own number of the scene, as long as the file is open."""
 
     @property
     def pictures(self) -> int:
@@ -114,7 +116,21 @@ def describe(scene: bpy.types.Scene, strip) -> Source:
         content_start=compat.content_start(strip),
         size=(render.resolution_x, render.resolution_y),
         fps=render.fps / render.fps_base,
+        scene_uid=scene.session_uid,
     )
+
+
+def scene_of(source: Source) -> bpy.types.Scene | None:
+    """The scene of the strip that `source` was taken from, renamed as it may be; None where it is gone."""
+    scene = bpy.data.scenes.get(source.scene)
+    if scene is not None:
+        return scene
+    for scene in bpy.data.scenes:
+        if scene.session_uid == source.scene_uid and scene.sequence_editor:
+            strip = named(scene, source.name)
+            if strip is not None and media_key(strip) == source.media:  # the number may be another file's scene's
+                return scene
+    return None
 
 
 def find(source: Source) -> bpy.types.Strip | None:
@@ -122,7 +138,7 @@ def find(source: Source) -> bpy.types.Strip | None:
 
     Of the pieces of one that was cut, the one with its name; else the first one that shows a part of what it showed.
     """
-    scene = bpy.data.scenes.get(source.scene)
+    scene = scene_of(source)
     if scene is None or scene.sequence_editor is None:
         return None
     strip = named(scene, source.name)
@@ -211,6 +227,12 @@ def is_empty(strip) -> bool:
         return not strip.elements or not strip.elements[0].filename
     part = {"SCENE": "scene", "MOVIECLIP": "clip", "MASK": "mask"}.get(strip.type)
     return part is not None and getattr(strip, part, None) is None
+
+
+def shows_through(strip) -> bool:
+    """Whether what lies below the strip is seen through it, now or at times."""
+    path = f'["{bpy.utils.escape_identifier(strip.name)}"].blend_alpha'
+    return strip.blend_alpha < 1.0 or any(path in curve.data_path for curve in compat.fcurves(strip.id_data))
 
 
 def media(strip) -> Iterator[Path]:

@@ -86,7 +86,7 @@ def adopt(job: Job) -> None:
     jobs.session.knows(job.model, job.settings.model)
     if not (checkpoints.current and checkpoints.current.running):
         checkpoints.forget()  # the list is looked at again when it is next shown
-    scene = bpy.data.scenes.get(job.source.scene)
+    scene = strips.scene_of(job.source)
     if job.take_model and job.document.is_open() and scene:
         settings = scene.fatezero
         settings.model, settings.model_name, settings.preset = "NAMED", job.model, "shape"

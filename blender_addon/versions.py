@@ -28,11 +28,19 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     """Where its frames are, relative to the .blend as Blender writes that."""
     pictures: int
     """How many files there are: `00001.png` and so on."""
+    absolute: str = ""
+    """The same folder wherever the .blend is: *Save As* elsewhere takes along the strip's own path, and not these."""
 
     @property
     def source(self) -> Source | None:
         """What was edited; None where an early version of the add-on has not kept it."""
         return msgspec.json.decode(self.origin.made_from, type=Source) if self.origin.made_from else None
+
+    @property
+    def found(self) -> Path | None:
+        """The folder as it is to be found now, or None: with the .blend first, as whole projects are moved, too."""
+        folders = [Path(bpy.path.abspath(self.folder)), Path(self.absolute or self.folder)]
+        return next((folder for folder in folders if (folder / self.files[0]).is_file()), None)
 
     @property
     def files(self) -> list[str]:
@@ -50,7 +58,9 @@ def of(strip) -> list[Version]:
         return []
     found = msgspec.json.decode(strip[LIST], type=list[Version]) if LIST in strip else []
     if all(version.origin.job_id != origin.job_id for version in found):
-        found.append(Version(origin=origin, folder=strip.directory, pictures=len(strip.elements)))
+        folder = strip.directory
+        absolute = bpy.path.abspath(folder)
+        found.append(Version(origin=origin, folder=folder, pictures=len(strip.elements), absolute=absolute))
     return found
 
 
@@ -85,8 +95,8 @@ def replace(scene: bpy.types.Scene, job_id: str, frames: list[Path], origin: Ori
     Returns the name of one of them, or nothing where none is left.
     """
     shown = showing(scene, job_id)
-    folder = bpy.path.relpath(str(frames[0].parent)) + "/"
-    version = Version(origin=origin, folder=folder, pictures=len(frames))
+    folder, absolute = bpy.path.relpath(str(frames[0].parent)) + "/", str(frames[0].parent)
+    version = Version(origin=origin, folder=folder, pictures=len(frames), absolute=absolute)
     for strip in shown:
         _write(strip, [*of(strip), version])
         _show(strip, version)
@@ -113,14 +123,14 @@ def show(strip, job_id: str) -> None:
     wanted = next((version for version in of(strip) if version.origin.job_id == job_id), None)
     if wanted is None:
         raise Trouble("'{name}' has no such version.", name=strip.name)
-    path = Path(bpy.path.abspath(wanted.folder)) / wanted.files[0]
-    if not path.is_file():
+    folder = wanted.found
+    if folder is None:
         raise Trouble(
             "The frames of this version are no longer in {folder}.", "Put them back, or re-render the strip.",
-            folder=path.parent,
+            folder=Path(bpy.path.abspath(wanted.folder)),
         )  # fmt: skip
     _write(strip, of(strip))
-    _show(strip, wanted)
+    _show(strip, msgspec.structs.replace(wanted, folder=bpy.path.relpath(str(folder)) + "/"))
 
 
 def _show(strip, version: Version) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.props import StringProperty
 
-from .. import again, extent, jobs, prompt_book, strips
+from .. import again, extent, jobs, prompt_book
 from ..job import Job
 from ..trouble import Trouble
 from .base import refuse, see_through
@@ -13,10 +13,8 @@ from .base import refuse, see_through
 
 def begin(context: bpy.types.Context, scene: str = "", strip: str = "") -> Job:
     """Begin to edit the strip that those names name, or the selected one; the timer carries it on."""
-    source = strips.choose(context, scene, strip)
-    found = bpy.data.scenes[source.scene]
-    source = extent.part(source, strips.named(found, source.name), found)
-    job = again.Making(source, found.fatezero.as_edit()).begin()
+    source = extent.chosen(context, scene, strip)
+    job = again.Making(source, bpy.data.scenes[source.scene].fatezero.as_edit()).begin()
     prompt_book.used(job.settings.source, job.settings.target)
     jobs.watch()
     return job

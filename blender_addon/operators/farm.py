@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
 
-from .. import compat, documents, export, jobs, strips
+from .. import compat, documents, export, extent, jobs, strips
 from ..farm import Sending, place_all
 from ..trouble import Trouble
 from .base import refuse
@@ -25,7 +25,9 @@ def begin(context: bpy.types.Context) -> Sending:
     settings = scene.fatezero.as_edit()
     if settings.own_mask:
         raise Trouble("A farm's job files hold no masks of your own.", "Turn the mask off, or edit the strips here.")
-    sources = [strips.choose(context, scene.name, strip.name) for strip in sorted(chosen, key=compat.left_handle)]
+    sources = [extent.chosen(context, scene.name, strip.name) for strip in sorted(chosen, key=compat.left_handle)]
+    for source in sources:
+        strips.check_size(source)
     return Sending(document, sources, settings)
 
 

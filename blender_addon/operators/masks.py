@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.props import IntProperty, StringProperty
 
-from .. import compat, jobs, mask_sets, strips
+from .. import compat, extent, jobs, mask_sets, strips
 from ..mask_strip import MaskStrip
 from ..preview import handler, layers
 from ..preview import settings as preview_settings
@@ -35,7 +35,7 @@ class FATEZERO_OT_show_masks(bpy.types.Operator):
 
     def _begin(self, context):
         try:
-            source = strips.choose(context)
+            source = extent.chosen(context)
             settings = bpy.data.scenes[source.scene].fatezero
             wanted = settings.as_edit(settings.target.strip() or settings.source, own_mask="", keep_background=False)
             job = jobs.session.survey(source, wanted)

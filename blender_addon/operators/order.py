@@ -77,7 +77,7 @@ class FATEZERO_OT_jump_to_strip(OfJob, bpy.types.Operator):
 
     def execute(self, context) -> set[str]:
         for job in self.chosen_jobs():
-            scene = bpy.data.scenes.get(job.source.scene)
+            scene = strips.scene_of(job.source)
             found = scene and ((job.result and strips.named(scene, job.result)) or strips.find(job.source))
             if not found:
                 return refuse(self, Trouble("'{name}' is no longer in this file.", name=job.source.name))

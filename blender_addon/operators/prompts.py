@@ -6,7 +6,7 @@ import bpy
 from bpy.app.translations import pgettext_tip as tip_
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
-from .. import compat, jobs, strips
+from .. import compat, extent, jobs
 from ..trouble import Trouble
 from .base import refuse
 
@@ -99,7 +99,7 @@ class FATEZERO_OT_test_reconstruction(bpy.types.Operator):
 
     def execute(self, context) -> set[str]:
         try:
-            source = strips.choose(context, "", "")
+            source = extent.chosen(context)
             jobs.session.edit(source, bpy.data.scenes[source.scene].fatezero.as_reconstruction())
         except Trouble as trouble:
             return refuse(self, trouble)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.app.translations import pgettext_iface as iface_
 
-from .. import compat, jobs, strips
+from .. import compat, documents, jobs, strips
 from ..trouble import Trouble
 from .base import OfJob, refuse
 
@@ -81,6 +81,20 @@ class FATEZERO_OT_fetch_again(OfJob, bpy.types.Operator):
         jobs.session.fetch_again(job)
 
 
+class FATEZERO_OT_place_here(OfJob, bpy.types.Operator):
+    """Put the result over the strip of that name in this file, which is the one that it was made for under another name"""
+
+    bl_idname = "fatezero.place_here"
+    bl_label = "Place Here"
+
+    @classmethod
+    def suits(cls, job) -> bool:
+        return job.state == "unplaced" and bool(bpy.data.filepath)
+
+    def do(self, job) -> None:
+        job.document = documents.current()
+
+
 class FATEZERO_OT_dismiss(OfJob, bpy.types.Operator):
     """Show this edit no more; files that it has written stay"""
 
@@ -120,7 +134,7 @@ class FATEZERO_OT_select_result(OfJob, bpy.types.Operator):
 
     def execute(self, context) -> set[str]:
         for job in self.chosen_jobs():
-            scene = bpy.data.scenes.get(job.source.scene)
+            scene = strips.scene_of(job.source)
             result = scene and strips.named(scene, job.result)
             if result is None:
                 gone = Trouble("The strip is no longer here; its files are in {folder}.", folder=job.folder)
@@ -137,6 +151,7 @@ CLASSES = (
     FATEZERO_OT_resume,
     FATEZERO_OT_try_again,
     FATEZERO_OT_fetch_again,
+    FATEZERO_OT_place_here,
     FATEZERO_OT_dismiss,
     FATEZERO_OT_select_result,
 )

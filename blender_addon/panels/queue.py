@@ -99,6 +99,7 @@ def draw_job(column, job: Job, session: Session, width: float) -> None:
         row.operator("fatezero.dismiss", text="", icon="X").job = job.id
         for operator, icon in (
             (queue.FATEZERO_OT_fetch_again, "IMPORT"),
+            (queue.FATEZERO_OT_place_here, "IMPORT"),
             (queue.FATEZERO_OT_try_again, "FILE_REFRESH"),
         ):
             if operator.suits(job):

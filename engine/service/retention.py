@@ -29,6 +29,8 @@ IN_USE_SECONDS = 3600.0
 job failed so lately may be about to try it again."""
 LOOK_EVERY = 5.0
 """Seconds between two counts of the cache and of the jobs' folders, which only workers make grow, a step at a time."""
+SPARE = 100
+"""Where room is made, a part of so many of the quota is: a look for what may go takes seconds, and every frame asks."""
 DEFAULT_QUOTA = 50
 """Gigabytes."""
 
@@ -64,18 +66,18 @@ class Retention:
 
     def admit(self, owner: str, size: int) -> None:
         """Make room for an upload of `size` bytes; `ProtocolError('store-full')` where there is none."""
-        share = self._quota // self._accounts.count
+        share, spare = self._quota // self._accounts.count, self._quota // SPARE
         if self._sizes.of(owner) + size > share:
-            self._drop_blobs(self._sizes.of(owner) + size - share, owner)
+            self._drop_blobs(max(self._sizes.of(owner) + size - share, spare), owner)
         excess = self.used + self._beside_blobs() + size - self._quota
         for drop in (self._drop_caches, self._drop_blobs, self._drop_checkpoints):
             if excess > 0:
-                excess -= drop(excess)
+                excess -= drop(max(excess, spare))
         if excess > 0 or self._sizes.of(owner) + size > share:
             raise ProtocolError(
                 "store-full",
                 "The engine keeps as many frames and results as it may.",
-                "Fetch finished edits or dismiss them, cancel paused jobs, or give the engine more room with --quota.",
+                "Fetch finished edits or dismiss them, or cancel paused jobs. Whoever runs the engine may give it more room (--quota).",
             )
 
     def admit_model(self) -> None:
@@ -88,7 +90,7 @@ class Retention:
             raise ProtocolError(
                 "store-full",
                 "The models that were tuned here take all the room that they may.",
-                "Remove one with `python -m engine models remove NAME`, or give the engine more room with --quota.",
+                "Remove one of them from the engine's models. Whoever runs the engine may give it more room (--quota).",
             )
 
     def sweep(self) -> None:

@@ -64,6 +64,18 @@ def where(addon, strip):
     return strip.channel, addon.compat.left_handle(strip), addon.compat.right_handle(strip)
 
 
+def test_versions_are_found_after_the_file_was_saved_elsewhere(addon, project, session, result, tmp_path):
+    assert bpy.ops.fatezero.render_again(force=True) == {"FINISHED"}
+    first, second = (version.origin.job_id for version in addon.versions.of(result))
+    shown = frames_of(result)
+    (tmp_path / "elsewhere").mkdir()
+    project.save(tmp_path / "elsewhere" / "other.blend")
+    for version in (first, second, first):
+        assert bpy.ops.fatezero.show_version(version=version) == {"FINISHED"}
+        assert addon.reimport.origin_of(result).job_id == version
+        assert np.array_equal(frames_of(result), shown)
+
+
 def test_nothing_is_done_where_nothing_changed(project, session, result):
     jobs = list(session.jobs)
     assert bpy.ops.fatezero.render_again() == {"CANCELLED"}

@@ -40,6 +40,17 @@ def test_no_such_strip(project):
     assert refused(scene="gone") == "There is no scene 'gone'. Name one of this file's scenes."
 
 
+def test_a_scene_of_another_file(project, tmp_path):
+    project.image_strip("theirs")
+    ours = project.scene
+    ours.name = "theirs"
+    bpy.data.libraries.write(str(tmp_path / "theirs.blend"), {ours})
+    ours.name = "Scene"
+    with bpy.data.libraries.load(str(tmp_path / "theirs.blend"), link=True) as (_, here):
+        here.scenes = ["theirs"]
+    assert refused(scene="theirs", strip="theirs").endswith("Open theirs.blend and edit it there.")
+
+
 def test_sound(project, tmp_path):
     path = tmp_path / "beep.wav"
     path.write_bytes(b"RIFF\x26\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x40\x1f\0\0\1\0\x08\0data\2\0\0\0\x80\x80")

@@ -55,6 +55,18 @@ def test_the_projects_look_is_not_baked_in(project, export):
     assert same(export(project.image_strip()), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1))
 
 
+def test_nobody_hears_of_its_renders(project, export):
+    heard = []
+    handlers = {name: getattr(bpy.app.handlers, name) for name in ("render_pre", "render_write", "render_complete")}
+    for name, found in handlers.items():
+        found.append(lambda *_, name=name: heard.append(name))
+    before = {name: list(found) for name, found in handlers.items()}
+    export(project.image_strip(count=2))
+    assert heard == [] and {name: list(found) for name, found in handlers.items()} == before
+    for found in handlers.values():
+        found.pop()
+
+
 def test_only_the_strip_is_shown(project, export):
     strip = project.image_strip(channel=2)
     for channel, name in ((1, "below"), (3, "above")):

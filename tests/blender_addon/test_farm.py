@@ -43,6 +43,20 @@ def test_selected_strips_become_job_files_that_render(project, engine, engine_py
     assert name == "one" and f"{FRAMES - 1} frames, and the strip had {FRAMES}" in str(trouble)
 
 
+def test_the_panels_part_of_a_strip_is_sent(project, addon):
+    project.image_strip("one").select = True
+    work = project.scene.fatezero_work
+    work.frames, work.first, work.last, work.percent = "RANGE", 11, 13, 50
+    project.prompts()
+    project.save()
+    assert bpy.ops.fatezero.send_to_farm() == {"FINISHED"}
+    (job,) = (project.folder / addon.farm.FOLDER).glob("*/JOB.json")
+    frames = sorted((job.parent / "frames").iterdir())
+    assert len(frames) == 3
+    source = addon.farm._sent(job.parent).source
+    assert (source.first, source.count, source.percent) == (11, 3, 50)
+
+
 def test_nothing_is_sent_where_something_is_wrong(project, engine, addon):
     strip = project.image_strip("one")
     strip.select = False

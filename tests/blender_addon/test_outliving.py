@@ -233,34 +233,48 @@ class TestBlenders:
         reopen(addon)
         session = addon.jobs.session
         assert [job.state for job in session.jobs] == ["unplaced"]
-        assert str(session.job.trouble).endswith("Open project.blend to place them.")
+        assert str(session.job.trouble).endswith("Open project.blend to place them, or place them here.")
         bpy.ops.wm.open_mainfile(filepath=str(project.path))
         reach(session, "done")
         landed_once(project, session.job)
         assert session.engine == "off"
         assert addon.reimport.origin_of(project.strips[session.job.result]).engine
 
-    def test_a_strip_in_a_file_that_was_not_saved_is_placed_again(self, addon, project, begin, session):
+    def test_a_strip_in_a_file_that_was_not_saved_is_placed_again(self, addon, project, begin, session, monkeypatch):
         job = begin()
         reach(session, "done")
         landed_once(project, job)
         new_file()  # whoever crashes saves nothing either
         session.tick()
         assert job.state == "unplaced"
-        reopen(addon)
-        bpy.ops.wm.open_mainfile(filepath=str(project.path))
-        session = addon.jobs.session
-        assert len(project.strips) == 1
-        reach(session, "done")
-        landed_once(project, session.job)
-        bpy.ops.wm.save_as_mainfile(filepath=str(project.folder / "copy.blend"), copy=True)
-        reopen(addon)
-        session = addon.jobs.session
-        reach(session, "done")  # it is there still, in the file that is open and not saved
+        for _ in range(2):
+            reopen(addon, project)
+            assert len(project.strips) == 1
+            reach(addon.jobs.session, "done")
+            landed_once(project, addon.jobs.session.job)
+            bpy.ops.wm.save_as_mainfile(filepath=str(project.folder / "copy.blend"), copy=True)
+        with monkeypatch.context() as killed:  # when the file was saved, and that was not noted down yet
+            killed.setattr(addon.jobs.session, "saved", lambda: None)
+            project.save()
+        reopen(addon, project)
+        reach(addon.jobs.session, "done")
         assert len(project.strips) == 2
-        project.save()
-        reopen(addon)
-        assert addon.jobs.session.jobs == []
+        reopen(addon, project)
+        assert addon.jobs.session.jobs == [] and len(project.strips) == 2
+
+    def test_a_project_whose_folder_was_renamed(self, addon, project, begin, session):
+        job = begin()
+        reach(session, "running", "fetching")
+        new_file()
+        reach(session, "unplaced")
+        moved = project.folder.with_name("renamed")
+        project.folder.rename(moved)
+        bpy.ops.wm.open_mainfile(filepath=str(moved / project.path.name))
+        session.tick()
+        assert job.state == "unplaced", "who knows which file that is"
+        assert bpy.ops.fatezero.place_here() == {"FINISHED"}
+        reach(session, "done")
+        assert job.result in project.strips and len(project.strips) == 2
 
     def test_a_file_that_is_opened_by_another_path(self, addon, project, begin, session, tmp_path):
         job = begin()

@@ -244,7 +244,7 @@ def test_a_job_in_every_state(drawn, addon, project, no_engine):
             ("running", True, {"Pause Edit", "Cancel Edit"}),
             ("paused", True, {"Resume Edit", "Cancel Edit"}),
             ("unfetched", True, {"Try Again", "Fetch Again", "Dismiss", "the disk is full"}),
-            ("unplaced", True, {"Dismiss", "the disk is full"}),
+            ("unplaced", True, {"Place Here", "Dismiss", "the disk is full"}),
             ("failed", True, {"Try Again", "Dismiss", "the disk is full"}),
             ("failed", False, {"Dismiss", "the disk is full"}),
             ("done", True, {"Dismiss"}),

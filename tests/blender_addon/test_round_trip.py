@@ -172,6 +172,28 @@ def test_a_renamed_strip_is_found(project, session, start):
     assert result_of(project, session).channel == strip.channel + 1
 
 
+def test_a_renamed_scene_is_found_and_a_new_size_scales_nothing(project, session, start):
+    start()
+    reach(session, "running")
+    project.scene.name, size = "another scene", project.scene.render.resolution_x
+    project.scene.render.resolution_x, project.scene.render.resolution_y = (
+        2 * size,
+        2 * project.scene.render.resolution_y,
+    )
+    session_job_done(session)
+    result = result_of(project, session)
+    assert session.job.trouble is None and (result.transform.scale_x, result.transform.scale_y) == (1.0, 1.0)
+    assert result.elements[0].orig_width == size
+
+
+def test_a_strip_that_shows_through_its_edit_is_said_to(project, session, start):
+    strip = project.image_strip(count=2)
+    strip.blend_alpha = 0.5
+    start(strip)
+    session_job_done(session)
+    assert any(note.startswith("The strip is partly transparent") for note in session.job.notes)
+
+
 def test_a_strip_deleted_while_it_is_edited(project, session, start):
     strip = start()
     reach(session, "running")

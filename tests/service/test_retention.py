@@ -287,3 +287,16 @@ def test_the_sums_are_those_of_the_disk(kept):
     kept.store.remove("local", mine)
     counted.sweep()
     assert right() and counted.used == 110
+
+
+def test_a_full_store_is_not_looked_through_for_every_frame(tmp_path, monkeypatch):
+    kept, looks = Kept(tmp_path, quota=100_000), []
+    for number in range(1000):
+        kept.blob(100, LONG_AGO + number)
+    room, needed = kept.retention, kept.journal.needed
+    monkeypatch.setattr(kept.journal, "needed", lambda before: looks.append(before) or needed(before))
+    for _ in range(30):
+        room.admit("local", 100)
+        room.count("local", [kept.blob(100, time.time())])
+    assert room.used <= kept.quota and 0 < len(looks) <= 4
+    kept.journal.close()
