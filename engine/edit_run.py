@@ -34,7 +34,7 @@ from .memory import FRAMES_AT_ONCE, HELD_BY_ANCHORS, Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
 from .parts import Part, computed
-from .plans import notes_on, notes_on_profile, temporal_settings
+from .plans import notes_on, notes_on_profile, notes_on_words, temporal_settings
 from .previews import Preview, Previewer
 from .progress import Progress, ReportProgress, Ticker
 from .reconstruction import Reconstruction
@@ -105,7 +105,8 @@ class EditRun:
             begun_with, self._state = self._kept.read()
         anchors, held = len(self._temporal.anchors(self._frames)), HELD_BY_ANCHORS if self._temporal.served else 0
         self._chunk = budget.chunk(self._frames, anchors, begun_with, held)
-        self._notes = notes_on(plan) + notes_on_profile(editor.checkpoint.profile, settings) + notes
+        profile = editor.checkpoint.profile
+        self._notes = [*notes_on(plan), *notes_on_words(profile, plan), *notes_on_profile(profile, settings), *notes]
         if self._temporal.needs_whole_clip and self._frames > self._chunk:
             self._notes.append(_whole_clip_note(self._frames, settings))
             self._chunk = self._frames

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 from protocol.settings import EditSettings
 
 from .errors import EditError
@@ -81,6 +83,23 @@ def temporal_settings(profile: Profile, settings: EditSettings) -> TemporalSetti
         pooled_norm=settings.normalization == "clip" if profile.pooled_norm is None else profile.pooled_norm,
         temporal_layers=profile.needs_whole_clip,
     )
+
+
+def notes_on_words(profile: Profile, plan: EditPlan) -> list[str]:
+    """A sentence on words that the checkpoint was not taught, each with the word that may be meant."""
+    if profile.words is None:
+        return []
+    asked = dict.fromkeys(word.strip(".,;:!?").lower() for word in (*plan.source.words, *plan.target.words))
+    unknown = []
+    for word in asked:
+        if word and word not in profile.words:
+            near = get_close_matches(word, sorted(profile.words), 1)
+            unknown.append(f"'{word}' ({near[0]}?)" if near else f"'{word}'")
+    if not unknown:
+        return []
+    return [
+        f"This model was not taught {', '.join(unknown)}: what it makes of that is chance. Its card says what it knows."
+    ]
 
 
 def notes_on_profile(profile: Profile, settings: EditSettings) -> list[str]:

@@ -21,6 +21,8 @@ class Profile:
     """Frames that give self-attention its keys and values, where the checkpoint was trained with them; None: any will do."""
     pooled_norm: bool | None = None
     """Whether the checkpoint was trained with group normalisation over all frames; None: either will do."""
+    words: frozenset[str] | None = None
+    """All words that the checkpoint was taught, where these are few; None: as many as its text encoder knows."""
     needs_whole_clip: bool = False
     """Whether layers see all frames of a row, so that a clip cannot be edited in parts with the same result."""
 

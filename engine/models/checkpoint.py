@@ -120,6 +120,7 @@ def _profile(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL) -> tu
                 mask_level=values["mask_level"],
                 mask_places=frozenset(values["mask_places"]),
                 anchor_levels=frozenset(values["anchor_levels"]),
+                words=frozenset(values["words"]) if "words" in values else None,
             )
         except KeyError as error:
             raise refuse(f"{PROFILE_FILE} of '{folder.name}' lacks {error}.") from error

@@ -1,7 +1,9 @@
 """The rendered world without Blender: scenes, captions, colouring."""
 
 import doctest
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +34,13 @@ def test_every_held_out_pair_is_evaluated_and_its_words_are_known_from_training(
     for colour, shape in spec.HELD_OUT_PAIRS:
         assert any(thing.colour == colour for thing in trained)
         assert any(thing.shape == shape for thing in trained)
+
+
+def test_the_built_in_models_words_are_those_of_the_captions():
+    profile = Path(__file__).parents[2] / "engine" / "models" / "builtin" / "profile.json"
+    scenes = [replace(spec.sample_scene(seed), style=spec.STYLES[seed % len(spec.STYLES)]) for seed in range(400)]
+    said = {word for seed, scene in enumerate(scenes) for word in spec.caption(scene, seed).split()}
+    assert said == set(json.loads(profile.read_text())["words"])
 
 
 def test_captions_name_what_is_seen():

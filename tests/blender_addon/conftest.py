@@ -152,7 +152,10 @@ def settle(addon) -> list[str]:
         if job.under_way:
             session.cancel(job)
         tick_until(session, lambda job=job: not job.under_way)
+        job.unsaved = False  # the file will not be saved any more
         session.dismiss(job)
+    for job in session._over:
+        job.unsaved = False
     if session.engine == "off":  # nobody can be told: the next engine has a new home's worth of jobs to forget
         session._over.clear()
         session.keep()

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.editing import Editor
 from engine.models.checkpoint import BUILTIN_FOLDER, load
+from protocol.settings import apply_preset
 
 MEGABYTE = 1_000_000
 
@@ -36,3 +39,15 @@ def test_it_comes_with_a_card():
     card = (BUILTIN_FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "GPL-3.0-or-later" in card and "held out" in card.lower().replace("-", " ")
     assert Path(BUILTIN_FOLDER / "profile.json").is_file()
+
+
+def test_words_that_it_was_not_taught_are_named():
+    frames = np.zeros((1, 32, 32, 3), np.uint8)
+    editor = Editor.load("builtin", device="cpu")
+
+    def notes(target: str) -> list[str]:
+        return editor.edit(frames, apply_preset("attribute", "A red cube on sand.", target, steps=1)).notes
+
+    assert notes("A blue cube on sand.") == []
+    (note,) = notes("a grren jeep on sand")
+    assert note.startswith("This model was not taught 'grren' (green?), 'jeep': ")
