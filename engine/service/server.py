@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -218,13 +219,22 @@ def _watch_parent(gone: Callable[[], None]) -> None:
     gone()
 
 
+def _devices(text: str) -> tuple[str, ...]:
+    """Names of devices. Whether they are there the workers find out: the server does not load what would know."""
+    names = tuple(text.split(","))
+    for name in names:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+            raise argparse.ArgumentTypeError(f"there is no device '{name}'; name cuda, cuda:1, mps, cpu or auto")
+    return names
+
+
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `serve`."""
     parser = argparse.ArgumentParser(prog="python -m engine serve", description="Serve edits to Blender.")
     parser.add_argument("--home", type=Path, default=endpoint.default_home(), help="folder for its files (%(default)s)")
     parser.add_argument(
-        "--device", "--devices", default="auto", metavar="NAME[,NAME...]",
-        help="cuda, mps, cpu or auto (%(default)s); of several, such as cuda:0,cuda:1, each gets its workers",
+        "--device", "--devices", type=_devices, default=("auto",), metavar="NAME[,NAME...]",
+        help="cuda, mps, cpu or auto (auto); of several, such as cuda:0,cuda:1, each gets its workers",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="on each device (%(default)s)")
     parser.add_argument("--pool", choices=("local", "ray"), default="local", help="where workers are (%(default)s)")
@@ -277,9 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             server = Server(
                 home,
                 ServerOptions(
-                    worker=WorkerOptions(
-                        tuple(options.device.split(",")), options.workers, options.threads, options.step_limit
-                    ),
+                    worker=WorkerOptions(options.device, options.workers, options.threads, options.step_limit),
                     listen=options.listen,
                     ray=options.address if options.pool == "ray" else None,
                     quota=round(options.quota * 10**9),

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import zmq
 
+from engine.service.server import options_of
 from protocol import PROTOCOL_VERSION, endpoint, limits, messages, wire
 from protocol.connection import Connection
 from protocol.errors import ProtocolError
@@ -30,6 +31,13 @@ def test_it_never_imports_torch():
     loaded = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout.split()
     assert "zmq" in loaded
     assert {"torch", "numpy", "PIL", "diffusers", "transformers", "bpy"}.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("named", ["foo", "cuda:x", "cpu,", ""])
+def test_a_device_that_there_cannot_be_is_refused_at_once(named, capsys):
+    with pytest.raises(SystemExit):
+        options_of(["--device", named])
+    assert "there is no device" in capsys.readouterr().err
 
 
 def test_hello_says_what_there_is(shared_engine):
