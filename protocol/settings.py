@@ -286,16 +286,18 @@ def check(settings: EditSettings) -> None:
     placed = settings.blend_source or settings.own_mask
     if settings.blend_latents and not placed:
         raise SettingsError(
-            "blend_latents needs blend words; name the object in blend_source and blend_target, or give a mask of your own."
+            "To blend latents, name the words that may change in both prompts (blend_source, blend_target), or give a mask "
+            "of your own."
         )
     if settings.keep_background and not placed:
         raise SettingsError(
-            "keep_background needs blend words; name what may change in blend_source and blend_target, or give a mask of "
-            "your own."
+            "To keep the background, name the words that may change in both prompts (blend_source, blend_target), or give "
+            "a mask of your own."
         )
     if settings.own_mask and not _own_mask_acts(settings):
         raise SettingsError(
-            f"own_mask '{settings.own_mask}' has nothing to act on; set keep_background or blend_latents."
+            f"Your own mask (own_mask '{settings.own_mask}') has nothing to act on; keep the background, or blend latents "
+            "(keep_background, blend_latents)."
         )
     if not settings.keys:
         raise SettingsError("keys names no frame; use 'mid', 'first', 'last' or an offset such as '-1'.")
@@ -339,6 +341,5 @@ def _in_prompt(name: str, words, role: str, prompt: str) -> None:
     for word in words:
         if word not in present:
             raise SettingsError(
-                f"{name} names '{word}', which is not a word of the {role} prompt '{prompt}'; "
-                f"use one of its words as written."
+                f"'{word}' ({name}) is not a word of the {role} prompt '{prompt}'; use one of its words as written."
             )

@@ -141,7 +141,7 @@ def test_empty_prompts(project, role, prompt):
 def test_a_blend_word_that_is_not_in_the_prompt(project):
     project.select(project.image_strip())
     project.prompts(preset="shape", blend_source="cube")
-    assert "'cube', which is not a word of the source prompt 'a red ball'" in refused()
+    assert "'cube' (blend_source) is not a word of the source prompt 'a red ball'" in refused()
 
 
 def test_no_model_folder(project):

@@ -63,7 +63,7 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path, small_checkpoint):
     assert "no file or folder" in engine("edit", tmp_path / "none", *PROMPTS, *out, code=1)
     assert "target prompt is empty" in engine("edit", folder, "--source", "a", *out, code=1)
     assert "not a word of the source" in engine("edit", folder, *PROMPTS, "--masks", "dog", *out, code=1)
-    assert "needs blend words" in engine(
+    assert "name the words that may change" in engine(
         "edit", folder, *PROMPTS, "--preset", "style", "--keep-background", *out, code=1
     )
     taken = engine("edit", folder, *PROMPTS, "--out", folder, code=1)
