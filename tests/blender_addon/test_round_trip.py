@@ -175,12 +175,11 @@ def test_a_renamed_strip_is_found(project, session, start):
 def test_a_renamed_scene_is_found_and_a_new_size_scales_nothing(project, session, start):
     start()
     reach(session, "running")
-    project.scene.name, size = "another scene", project.scene.render.resolution_x
-    project.scene.render.resolution_x, project.scene.render.resolution_y = (
-        2 * size,
-        2 * project.scene.render.resolution_y,
-    )
+    scene, size = project.scene, project.scene.render.resolution_x
+    name, scene.name = scene.name, "another scene"
+    scene.render.resolution_x, scene.render.resolution_y = 2 * size, 2 * scene.render.resolution_y
     session_job_done(session)
+    scene.name = name
     result = result_of(project, session)
     assert session.job.trouble is None and (result.transform.scale_x, result.transform.scale_y) == (1.0, 1.0)
     assert result.elements[0].orig_width == size
