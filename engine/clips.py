@@ -17,6 +17,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from protocol.files import pictures
+
 from .errors import EditError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
@@ -149,9 +151,8 @@ def _check_folder(path: Path) -> None:
 
 
 def _read_folder(folder: Path, start: int, end: int | None) -> tuple[list[np.ndarray], Fraction]:
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)[start:end]
     frames = []
-    for path in images:
+    for path in pictures(folder, IMAGE_SUFFIXES)[start:end]:
         try:
             with Image.open(path) as image:
                 _check_depth(path, image)

@@ -53,6 +53,14 @@ def test_photographs_stand_upright(tmp_path):
     assert frames.shape == expected.shape and np.abs(frames.astype(int) - expected).max() < 12
 
 
+def test_images_are_read_in_the_order_of_their_numbers(tmp_path):
+    for number in range(1, 13):
+        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(tmp_path / f"frame{number}.png")
+    (tmp_path / "._frame1.png").write_bytes(b"what macOS leaves on other disks")
+    assert list(read_clip(tmp_path)[0][:, 0, 0, 0]) == list(range(1, 13))
+    assert list(read_clip(tmp_path, 8, 11)[0][:, 0, 0, 0]) == [9, 10, 11]
+
+
 RED = (200, 40, 40)
 
 
