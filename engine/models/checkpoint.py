@@ -22,7 +22,7 @@ from .checks import autoencoder_folder, check, parts_of
 from .digests import Files
 from .files import PARTS, first_line, read_json, refuse, weights_file
 from .folders import load_folder, load_part
-from .lora import merge
+from .lora import files_of, merge
 from .single import load_single
 
 BUILTIN = BUILTIN_MODEL
@@ -101,9 +101,11 @@ def _files(model: Model, path: Path) -> dict[str, Path]:
         files |= {
             f"its autoencoder: {file.name}": file for file in (folder / "config.json", weights_file(folder, "vae"))
         }
-    return files | {
-        f"LoRA {index} x {weight}": Path(file).expanduser() for index, (file, weight) in enumerate(model.loras)
-    }
+    for index, (lora, weight) in enumerate(model.loras):
+        file, *beside = files_of(Path(lora).expanduser())
+        files[f"LoRA {index} x {weight}"] = file
+        files |= {f"LoRA {index}: {other.name}": other for other in beside}
+    return files
 
 
 def _profile(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL) -> tuple[Profile, int]:

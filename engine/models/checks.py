@@ -10,7 +10,17 @@ from typing import Any
 from protocol.models import Model, base_of
 from protocol.settings import BUILTIN_MODEL
 
-from .files import PARTS, SCHEDULER_FILE, VOCABULARY_FILES, lacks, read_header, read_json, refuse, weights_file
+from .files import (
+    PARTS,
+    SCHEDULER_FILE,
+    VOCABULARY_FILES,
+    is_safetensors,
+    lacks,
+    read_header,
+    read_json,
+    refuse,
+    weights_file,
+)
 
 TUNED_CLASSES = ("UNetPseudo3DConditionModel", "UNet3DConditionModel")
 """UNets of tuned video checkpoints, by the names that the programs which made them have for them."""
@@ -49,16 +59,16 @@ def check(model: Model) -> None:
             check_folder(path)
         elif not path.is_file():
             raise refuse(f"There is no checkpoint folder or file '{path}'.")
-        elif path.suffix == ".safetensors":
+        elif is_safetensors(path):
             check_names(path.name, read_header(path)[0], parts_of(model))
-        elif path.suffix != ".ckpt":
+        elif path.suffix.lower() != ".ckpt":
             raise refuse(f"'{path.name}' is neither a .safetensors nor a .ckpt file.")
     if model.vae:
         place = autoencoder_folder(model)
         check_autoencoder(place.name, read_json(place, "config.json"))
         weights_file(place, "vae")
     for file in (Path(file).expanduser() for file, _ in model.loras):
-        if not file.is_file() or file.suffix != ".safetensors":
+        if not file.is_file() or not is_safetensors(file):
             raise refuse(f"There is no .safetensors file '{file}' to be merged as a LoRA.")
         read_header(file)
 
@@ -79,7 +89,7 @@ def check_folder(folder: Path) -> None:
     check_configurations(folder)
     for part in PARTS:
         path = weights_file(folder / part, part)
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             read_header(path)
 
 

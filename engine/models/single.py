@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .checks import check_names
-from .files import read_header, refuse
+from .files import is_safetensors, read_header, refuse
 from .weights import build, check_whole, does_not_fit, read_weights
 
 FAMILIES = Path(__file__).parent / "families"
@@ -64,7 +64,7 @@ def prediction_of(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     if beside.is_file():
         said = re.search(r"parameterization:\s*[\"']?(\w+)", beside.read_text(encoding="utf-8", errors="replace"))
         return "v_prediction" if said and said[1] == "v" else "epsilon"
-    metadata = read_header(path)[1] if path.suffix == ".safetensors" else {}
+    metadata = read_header(path)[1] if is_safetensors(path) else {}
     if said := metadata.get("modelspec.prediction_type", ""):
         return "v_prediction" if said.startswith("v") else "epsilon"
     if _is_second(shapes):
