@@ -12,6 +12,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from protocol.durable import sync, sync_tree
 from protocol.models import PROFILE_FILE, Model
 
 from ..models.checkpoint import BUILTIN, BUILTIN_FOLDER, Checkpoint
@@ -28,7 +29,7 @@ def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: M
     temporal layers, and stays an image checkpoint in a folder.
 
     Parts that tuning leaves alone are links to the image checkpoint's files where the file system has them, else copies.
-    `model_index.json` comes last: a folder without it is refused. EditError where the disk does not take it.
+    `model_index.json` comes last, once the disk has all else: a folder without it is refused. EditError where the disk does not take it.
     """
     try:
         base = BUILTIN_FOLDER if model.path == BUILTIN else Path(model.path).expanduser()
@@ -45,6 +46,7 @@ def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: M
             index = read_json(base, INDEX)
         if rank:
             index = index | {"unet": ["video_diffusion.models.unet_3d_condition", TUNED_CLASSES[0]]}
+        sync_tree(folder)
         _write(folder / INDEX, _json(index).encode())
     except OSError as error:
         raise cannot_keep(error, folder) from error
@@ -98,6 +100,7 @@ def _write(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.writing")
     try:
         part.write_bytes(data)
+        sync(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -62,6 +62,26 @@ def result(small_checkpoint, tmp_path_factory) -> Path:
     return out
 
 
+def test_the_disk_has_all_of_the_result_before_the_state_is_removed(small_checkpoint, tmp_path, monkeypatch):
+    out, synced, removed, swift, remove = tmp_path / "out", [], [], os.fsync, shutil.rmtree
+
+    def sync(file: int) -> None:
+        synced.append(os.fstat(file).st_ino)
+        swift(file)
+
+    def check(folder: Path, **how) -> None:
+        inodes = {path: path.stat().st_ino for path in (out, *out.rglob("*")) if folder not in (path, path.parent)}
+        assert {path for path, inode in inodes.items() if inode not in synced} == set()
+        assert len(inodes) > 10 and synced[-2:] == [inodes[out / "model_index.json"], inodes[out]]
+        removed.append(folder)
+        remove(folder, **how)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(shutil, "rmtree", check)
+    tune(str(small_checkpoint), clip(2), replace(ASKED, steps=1), out, device="cpu")
+    assert removed == [out / "tuning"] and not removed[0].exists()
+
+
 def test_it_begins_as_the_image_model_with_the_same_keys_and_normalisation(small_checkpoint):
     plain, grown = (load(str(small_checkpoint), CPU, torch.float32) for _ in range(2))
     add_fresh_parts(grown.unet, rank=4, seed=0)
