@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from engine.clips import ArrayClip
+from engine.devices import choose_dtype, multiplies_bfloat16
 from engine.editing import EditError, Editor
 from engine.fatezero.attention import Call
 from engine.fatezero.keys import key_frames
@@ -149,6 +150,15 @@ def test_layers_that_are_computed_again_give_the_same_bits(small_checkpoint):
         states.append((losses, learning.state()))
     assert states[0][0] == states[1][0]
     assert all(torch.equal(tensor, states[1][1][name]) for name, tensor in states[0][1].items())
+
+
+def test_a_gpu_that_only_imitates_bfloat16_trains_in_float32(monkeypatch):
+    """The device is said to be one: there need be none here."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not multiplies_bfloat16(torch.device("cuda"))
+    assert choose_dtype("auto", torch.device("cuda")) == torch.float16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert multiplies_bfloat16(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
