@@ -105,7 +105,7 @@ class EditRun:
             begun_with, self._state = self._kept.read()
         anchors, held = len(self._temporal.anchors(self._frames)), HELD_BY_ANCHORS if self._temporal.served else 0
         self._chunk = budget.chunk(self._frames, anchors, begun_with, held)
-        self._notes = notes_on(plan) + notes_on_profile(editor.checkpoint.profile, settings) + notes
+        self._notes = notes_on(plan, self._steps) + notes_on_profile(editor.checkpoint.profile, settings) + notes
         if self._temporal.needs_whole_clip and self._frames > self._chunk:
             self._notes.append(_whole_clip_note(self._frames, settings))
             self._chunk = self._frames
