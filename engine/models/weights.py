@@ -58,7 +58,7 @@ def build(
         lacking, unknown = module.load_state_dict(
             {name: tensor.float() for name, tensor in state.items()}, strict=False, assign=True
         )
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise does_not_fit(file, error) from error
     check_whole(file, lacking)
     if unknown:

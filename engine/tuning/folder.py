@@ -16,7 +16,7 @@ from protocol.durable import sync, sync_tree
 from protocol.models import PROFILE_FILE, Model
 
 from ..models.checkpoint import BUILTIN, BUILTIN_FOLDER, Checkpoint
-from ..models.checks import TUNED_CLASSES, as_tuned_config, autoencoder_folder
+from ..models.checks import TUNED_CLASSES, as_tuned_config, autoencoder_place
 from ..models.files import SCHEDULER_FILE, read_json, weights_file, weights_names
 from ..tables import cannot_keep
 
@@ -76,8 +76,8 @@ def _save_rest(folder: Path, model: Model, checkpoint: Checkpoint, base: Path) -
     else:
         text_encoder = checkpoint.text_encoder
         _save(folder / "text_encoder", "text_encoder", text_encoder.config.to_json_string(), text_encoder.state_dict())
-    if base.is_dir() or model.vae:
-        vae = autoencoder_folder(model) if model.vae else base / "vae"
+    vae = autoencoder_place(model) if model.vae else base / "vae"
+    if vae.is_dir():
         _link(vae, folder / "vae", weights_file(vae, "vae"))
     else:
         _save(folder / "vae", "vae", checkpoint.vae.to_json_string(), checkpoint.vae.state_dict())

@@ -337,10 +337,14 @@ def test_a_tuning_of_the_built_in_model_that_was_ended_goes_on_in_the_same_bits(
     assert heard == [3] and digests(tmp_path / "out") == digests(small)
 
 
-@pytest.mark.parametrize("another_vae", [False, True])
+@pytest.mark.parametrize("another_vae", ["", "folder", "file"])
 def test_a_single_file_becomes_a_folder(small_checkpoint, tmp_path, another_vae):
-    save_file(single(modules("sd2"), "sd2"), tmp_path / "base.safetensors")
-    vae = str(small_checkpoint) if another_vae else ""
+    base = single(modules("sd2"), "sd2")
+    save_file(base, tmp_path / "base.safetensors")
+    save_file(
+        {name: 2 * tensor for name, tensor in base.items() if "first_stage" in name}, tmp_path / "vae.safetensors"
+    )
+    vae = {"": "", "folder": str(small_checkpoint), "file": str(tmp_path / "vae.safetensors")}[another_vae]
     model = Model(str(tmp_path / "base.safetensors"), vae=vae, prediction="v_prediction")
     before = load(model, CPU, torch.float32)
     add_fresh_parts(before.unet, rank=4, seed=0)
