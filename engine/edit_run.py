@@ -33,7 +33,7 @@ from .keyframes import Chosen, keyframes
 from .memory import FRAMES_AT_ONCE, HELD_BY_ANCHORS, Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
-from .parts import Part, computed
+from .parts import Part, autoencoded_alike, computed
 from .plans import notes_on, notes_on_profile, temporal_settings
 from .previews import Preview, Previewer
 from .progress import Progress, ReportProgress, Ticker
@@ -78,6 +78,9 @@ class EditRun:
             temporal, settings, clip, lambda read: report(Progress("read", read, whole, 0.0))
         )
         if part:
+            at_once = editor.autoencoded_at_once(self._geometry) if self._band is None else 1
+            if not autoencoded_alike(self._temporal.keys, whole, at_once):
+                raise EditError("needs-whole-clip", "Of a part, the autoencoder would take other frames together.")
             clip, write, self._temporal = _parted(clip, part, write, self._temporal, settings)
             preview = preview and _of_whole(clip, preview)
         self._finishing = Finishing(clip, own_masks, settings, self._geometry, write, cuts)
