@@ -182,7 +182,16 @@ def _parser() -> argparse.ArgumentParser:
         help="how far the new shape may reach beyond the old one, as a part of the picture's shorter side; 1: anywhere",
     )
     fine.add_argument(
+        "--blend-attention",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="leave the source's structure in that place, as a new shape needs",
+    )
+    fine.add_argument(
         "--blend-latents", action="store_true", default=None, help="keep the source's latents outside that place"
+    )
+    fine.add_argument(
+        "--blend-steps", type=_window, metavar="[START:]END", help="part of the steps in which --blend-latents does so"
     )
     fine.add_argument(
         "--keep-background",
