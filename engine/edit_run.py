@@ -78,10 +78,8 @@ class EditRun:
             temporal, settings, clip, lambda read: report(Progress("read", read, whole, 0.0))
         )
         if part:
-            at_once = editor.autoencoded_at_once(self._geometry) if self._band is None else 1
-            if not autoencoded_alike(self._temporal.keys, whole, at_once):
-                raise EditError("needs-whole-clip", "Of a part, the autoencoder would take other frames together.")
-            clip, write, self._temporal = _parted(clip, part, write, self._temporal, settings)
+            at_once = 1 if self._band else editor.autoencoded_at_once(self._geometry)
+            clip, write, self._temporal = _parted(clip, part, write, self._temporal, settings, at_once)
             preview = preview and _of_whole(clip, preview)
         self._finishing = Finishing(clip, own_masks, settings, self._geometry, write, cuts)
         if self._finishing.edited is not clip:
@@ -355,9 +353,9 @@ class EditRun:
 
 
 def _parted(
-    clip: Clip, part: Part, write: Write, temporal: TemporalSettings, settings: EditSettings
+    clip: Clip, part: Part, write: Write, temporal: TemporalSettings, settings: EditSettings, at_once: int
 ) -> tuple[PartOfClip, Write, TemporalSettings]:
-    """A part of the clip as a clip; what is computed beside it is not written."""
+    """A part of the clip as a clip; what is computed beside it is not written. `at_once`: frames to the autoencoder."""
     if temporal.needs_whole_clip:
         raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
     if settings.keyframe_step > 1:
@@ -365,6 +363,8 @@ def _parted(
     if temporal.cuts:
         raise EditError("needs-whole-clip", "Shots with several key frames each are edited one after the other.")
     whole = clip.shape[0]
+    if not autoencoded_alike(temporal.keys, whole, at_once):
+        raise EditError("needs-whole-clip", "Of a part, the autoencoder would take other frames together.")
     some = PartOfClip(
         clip,
         computed(part, whole, temporal.keys, temporal.served, reach(settings.steady), asks_for_picture_words(settings)),
