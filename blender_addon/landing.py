@@ -10,6 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
+from .protocol.durable import sync
 from .trouble import Trouble
 
 FOLDER = "fatezero"
@@ -56,7 +57,7 @@ class Landing:
             return self.unfinished
         try:
             for folder in (self.folder.parent, *(path for path in self.folder.rglob("*") if path.is_dir())):
-                _sync(folder)
+                sync(folder)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
         return self.folder
@@ -94,16 +95,6 @@ def probe(blend: Path) -> None:
 def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):  # other results are in it, or it never was
         folder.rmdir()
-
-
-def _sync(folder: Path) -> None:
-    """Have the folder's names on the disk, where the system can be told so."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def cannot_write(folder: Path, error: OSError) -> Trouble:

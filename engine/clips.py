@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from protocol.files import pictures
 
 from .errors import EditError
 
@@ -29,6 +32,11 @@ _PNG_DEPTH_AT, _TIFF_DEPTH = 24, 258
 BT_709, UNSAID = 1, 2
 """Of colour primaries, curves and matrices in the files' own numbers (ITU-T H.273)."""
 HD_LINES = 720
+UNEVEN = 0.25
+"""Of the mean distance of a video's frames, from which on one that is longer or shorter by as much is told."""
+
+Note = Callable[[str], None]
+T = TypeVar("T")
 
 
 class Clip(Protocol):
@@ -82,19 +90,20 @@ class PartOfClip:
         return self._clip[chosen]
 
 
-def read_clip(path: Path, start: int = 0, end: int | None = None) -> tuple[np.ndarray, Fraction]:
+def read_clip(
+    path: Path, start: int = 0, end: int | None = None, note: Note = lambda _: None
+) -> tuple[np.ndarray, Fraction]:
     """Frames `start` to `end` (exclusive, counted from 0) as (F, H, W, 3 or 4) uint8, and frames per second.
 
-    They stand upright, as players show them. EditError with code `clip` where there is nothing to read, or `sixteen-bit`.
+    They stand upright, as players show them. Images have alpha where one of them has; a video's is not read. `note` is
+    told in a sentence what is lost of the clip. EditError with code `clip` where there is nothing to read, or `sixteen-bit`.
     """
     if not path.exists():
         raise EditError("clip", f"There is no file or folder '{path}'.", "Check the path.")
-    frames, rate = _read_folder(path, start, end) if path.is_dir() else _read_video(path, start, end)
-    if not frames:
+    frames, rate = _read_folder(path, start, end) if path.is_dir() else _read_video(path, start, end, note)
+    if not len(frames):
         raise EditError("clip", f"'{path}' has no frames from {start} to {end or 'its end'}.", "Choose another range.")
-    if len({frame.shape for frame in frames}) > 1:
-        raise EditError("clip", f"The images in '{path}' differ in size.", "Give a folder with one clip in it.")
-    return np.stack(frames), rate
+    return frames, rate
 
 
 def pixel_aspect(path: Path) -> Fraction:
@@ -126,11 +135,13 @@ def check_output(path: Path) -> None:
         ) from error
 
 
-def write_clip(path: Path, frames: np.ndarray, rate: Fraction, aspect: Fraction = Fraction(1)) -> None:
+def write_clip(
+    path: Path, frames: np.ndarray, rate: Fraction, aspect: Fraction = Fraction(1), note: Note = lambda _: None
+) -> None:
     """Write (F, H, W, 3 or 4) or greyscale (F, H, W) frames to a video file, or as numbered PNGs to a new or empty folder.
 
     It is there whole or not at all. `aspect`: the `pixel_aspect` that a video is shown with, but for .webm, which PyAV
-    cannot have say so. EditError with code `exists` where something else is in the folder.
+    cannot have say so. `note` is told in a sentence what is lost of the frames. EditError with code `exists` where something else is in the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -138,6 +149,8 @@ def write_clip(path: Path, frames: np.ndarray, rate: Fraction, aspect: Fraction 
             part = Path(folder) / path.name
             _write_video(part, frames, rate, aspect)
             os.replace(part, path)
+        if frames.ndim == 4 and frames.shape[-1] == 4 and (frames[..., 3] < 255).any():
+            note(f"'{path.name}' is opaque, as videos are written without transparency; a folder of PNGs keeps it.")
     else:
         _check_folder(path)
         _write_folder(path, frames)
@@ -148,18 +161,50 @@ def _check_folder(path: Path) -> None:
         raise EditError("exists", f"'{path}' is not an empty folder.", "Give the path of a new folder.")
 
 
-def _read_folder(folder: Path, start: int, end: int | None) -> tuple[list[np.ndarray], Fraction]:
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)[start:end]
-    frames = []
+class _Filled:
+    """Takes frames into one array as they come: those of a list would be in memory twice once it becomes one."""
+
+    def __init__(self, path: Path, expected: int):
+        """`expected`: how many there may be; more find room, too."""
+        self._path, self._expected = path, expected
+        self._array, self._count = np.empty((0, 0, 0, 3), np.uint8), 0
+
+    def add(self, frame: np.ndarray) -> None:
+        """One more, (H, W, 3 or 4) uint8; EditError where it is of another size than those before."""
+        if not self._count:
+            self._array = np.empty((max(1, self._expected), *frame.shape), np.uint8)
+        if frame.shape != self._array.shape[1:]:
+            raise EditError(
+                "clip", f"The images in '{self._path}' differ in size.", "Give a folder with one clip in it."
+            )
+        if self._count == len(self._array):
+            self._array.resize((self._count + self._count // 8 + 16, *frame.shape), refcheck=False)
+        self._array[self._count] = frame
+        self._count += 1
+
+    @property
+    def frames(self) -> np.ndarray:
+        """All that have come, (F, H, W, 3 or 4)."""
+        return self._array[: self._count]
+
+
+def _read_folder(folder: Path, start: int, end: int | None) -> tuple[np.ndarray, Fraction]:
+    images = pictures(folder, IMAGE_SUFFIXES)[start:end]
+    mode = "RGBA" if any(_of_image(path, lambda image: image.has_transparency_data) for path in images) else "RGB"
+    filled = _Filled(folder, len(images))
     for path in images:
-        try:
-            with Image.open(path) as image:
-                _check_depth(path, image)
-                upright = ImageOps.exif_transpose(image)
-                frames.append(np.asarray(upright.convert("RGBA" if "A" in upright.getbands() else "RGB")))
-        except (UnidentifiedImageError, OSError) as error:
-            raise EditError("clip", f"The image '{path}' cannot be read.", "Replace it or leave it out.") from error
-    return frames, DEFAULT_RATE
+        filled.add(_of_image(path, lambda image: np.asarray(ImageOps.exif_transpose(image).convert(mode))))
+    return filled.frames, DEFAULT_RATE
+
+
+def _of_image(path: Path, find: Callable[[Image.Image], T]) -> T:
+    """What `find` finds in an image; EditError where it cannot be read or would lose bits."""
+    try:
+        with Image.open(path) as image:
+            _check_depth(path, image)
+            return find(image)
+    except (UnidentifiedImageError, OSError) as error:
+        raise EditError("clip", f"The image '{path}' cannot be read.", "Replace it or leave it out.") from error
 
 
 def _check_depth(path: Path, image: Image.Image) -> None:
@@ -178,16 +223,44 @@ def _check_depth(path: Path, image: Image.Image) -> None:
         )
 
 
-def _read_video(path: Path, start: int, end: int | None) -> tuple[list[np.ndarray], Fraction]:
-    frames = []
+def _read_video(path: Path, start: int, end: int | None, note: Note) -> tuple[np.ndarray, Fraction]:
     with _opened(path) as container:
         stream = container.streams.video[0]
+        rate, opaque, times = stream.average_rate or DEFAULT_RATE, stream.metadata.get("alpha_mode") != "1", []
+        length = _length(container, stream)
+        filled = _Filled(path, (length if end is None else min(length, end)) - start)
         for number, frame in enumerate(container.decode(stream)):
             if end is not None and number >= end:
                 break
             if number >= start:
-                frames.append(np.rot90(_colours(frame), _quarter_turns(frame)))
-        return frames, stream.average_rate or DEFAULT_RATE
+                filled.add(np.rot90(_colours(frame), _quarter_turns(frame)))
+                opaque &= not any(component.is_alpha for component in frame.format.components)
+                times.append(frame.pts)
+    if not opaque:
+        note(f"The transparency of '{path.name}' is not read; give a folder of PNGs to keep it.")
+    if _are_uneven(times):
+        note(
+            f"The frames of '{path.name}' follow each other unevenly. The result has {float(rate):.4g} a second throughout: "
+            "what moves may do so sooner or later than its sound."
+        )
+    return filled.frames, rate
+
+
+def _length(container: av.container.InputContainer, stream: av.VideoStream) -> int:
+    """Frames of a video, as far as its file says how many they are or how long they take."""
+    if stream.duration:
+        seconds = stream.duration * stream.time_base
+    else:
+        seconds = Fraction(container.duration or 0, av.time_base)
+    return stream.frames or math.ceil(seconds * (stream.average_rate or DEFAULT_RATE))
+
+
+def _are_uneven(times: Sequence[int | None]) -> bool:
+    """Whether a distance of frames that are shown at these times is another one than their mean."""
+    if len(times) < 2 or None in times:
+        return False
+    distances = np.diff(times)
+    return bool((abs(distances - distances.mean()) > UNEVEN * distances.mean()).any())
 
 
 def _colours(frame: av.VideoFrame) -> np.ndarray:

@@ -33,7 +33,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
         if device.type != "cpu":
             return torch.float16
-        return torch.bfloat16 if multiplies_bfloat16() else torch.float32
+        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
     return PRECISIONS[precision]
 
 
@@ -46,8 +46,10 @@ def autoencoder_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     return dtype if (device.type, dtype) == ("cpu", torch.bfloat16) else torch.float32
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether the CPU has instructions for it (AVX512_BF16 or AMX); others only imitate it, slower than float32."""
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a CPU has instructions for it (AVX512_BF16 or AMX), or a GPU does; others only imitate it, slower than float32."""
+    if device.type != "cpu":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 

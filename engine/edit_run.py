@@ -33,7 +33,7 @@ from .keyframes import Chosen, keyframes
 from .memory import FRAMES_AT_ONCE, HELD_BY_ANCHORS, Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
-from .parts import Part, computed
+from .parts import Part, autoencoded_alike, computed
 from .plans import notes_on, notes_on_profile, notes_on_words, temporal_settings
 from .previews import Preview, Previewer
 from .progress import Progress, ReportProgress, Ticker
@@ -78,7 +78,8 @@ class EditRun:
             temporal, settings, clip, lambda read: report(Progress("read", read, whole, 0.0))
         )
         if part:
-            clip, write, self._temporal = _parted(clip, part, write, self._temporal, settings)
+            at_once = 1 if self._band else editor.autoencoded_at_once(self._geometry)
+            clip, write, self._temporal = _parted(clip, part, write, self._temporal, settings, at_once)
             preview = preview and _of_whole(clip, preview)
         self._finishing = Finishing(clip, own_masks, settings, self._geometry, write, cuts)
         if self._finishing.edited is not clip:
@@ -106,7 +107,12 @@ class EditRun:
         anchors, held = len(self._temporal.anchors(self._frames)), HELD_BY_ANCHORS if self._temporal.served else 0
         self._chunk = budget.chunk(self._frames, anchors, begun_with, held)
         profile = editor.checkpoint.profile
-        self._notes = [*notes_on(plan), *notes_on_words(profile, plan), *notes_on_profile(profile, settings), *notes]
+        self._notes = [
+            *notes_on(plan, self._steps),
+            *notes_on_words(profile, plan),
+            *notes_on_profile(profile, settings),
+            *notes,
+        ]
         if self._temporal.needs_whole_clip and self._frames > self._chunk:
             self._notes.append(_whole_clip_note(self._frames, settings))
             self._chunk = self._frames
@@ -353,9 +359,9 @@ class EditRun:
 
 
 def _parted(
-    clip: Clip, part: Part, write: Write, temporal: TemporalSettings, settings: EditSettings
+    clip: Clip, part: Part, write: Write, temporal: TemporalSettings, settings: EditSettings, at_once: int
 ) -> tuple[PartOfClip, Write, TemporalSettings]:
-    """A part of the clip as a clip; what is computed beside it is not written."""
+    """A part of the clip as a clip; what is computed beside it is not written. `at_once`: frames to the autoencoder."""
     if temporal.needs_whole_clip:
         raise EditError("needs-whole-clip", "This checkpoint needs all frames of a clip together.")
     if settings.keyframe_step > 1:
@@ -363,6 +369,8 @@ def _parted(
     if temporal.cuts:
         raise EditError("needs-whole-clip", "Shots with several key frames each are edited one after the other.")
     whole = clip.shape[0]
+    if not autoencoded_alike(temporal.keys, whole, at_once):
+        raise EditError("needs-whole-clip", "Of a part, the autoencoder would take other frames together.")
     some = PartOfClip(
         clip,
         computed(part, whole, temporal.keys, temporal.served, reach(settings.steady), asks_for_picture_words(settings)),

@@ -36,7 +36,8 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 def can_be_parted(settings: EditSettings) -> bool:
-    """Whether frames meet in fixed anchor frames only, as far as the settings decide it; a tuned checkpoint may object.
+    """Whether frames meet in fixed anchor frames only, as far as the settings decide it; a tuned checkpoint may object, and
+    so may the autoencoder's groups (`autoencoded_alike`).
 
     What is filled by motion looks at keyframes, which another part would edit once more.
     """
@@ -45,6 +46,15 @@ def can_be_parted(settings: EditSettings) -> bool:
         and settings.normalization == "frame"
         and all(key in FIXED_KEYS for key in settings.keys)
     )
+
+
+def autoencoded_alike(keys: Sequence[str], frames: int, at_once: int) -> bool:
+    """Whether the autoencoder, which takes so many frames `at_once`, groups those of a part of a clip as those of the whole.
+
+    Of a group of its own, or a shorter one, a frame's latents differ in last bits. Parts are full calls of the UNet, and so
+    full groups; but the clip's last frame, where all look at it, may be in a shorter one of the whole.
+    """
+    return FRAMES_AT_ONCE % at_once == 0 and ("last" not in keys or frames % at_once == 0)
 
 
 def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:

@@ -60,8 +60,8 @@ def check_words(settings: EditSettings, source: Prompt, target: Prompt) -> None:
                 )
 
 
-def notes_on(plan: EditPlan) -> list[str]:
-    """What was done otherwise than asked, a sentence each."""
+def notes_on(plan: EditPlan, steps: int) -> list[str]:
+    """What was done otherwise than asked in an edit of so many steps, a sentence each."""
     prompts = {"source": plan.source} | ({"target": plan.target} if plan.target != plan.source else {})
     notes = [
         f"The {role} prompt is longer than the model takes; these words were cut: {' '.join(prompt.cut)}."
@@ -72,6 +72,11 @@ def notes_on(plan: EditPlan) -> list[str]:
         notes.append(
             f"The prompts have {len(plan.source.words)} and {len(plan.target.words)} words, so that words could not "
             "be replaced one for one; the prompts were aligned (refine) instead."
+        )
+    if idle := plan.idle_weights(steps):
+        notes.append(
+            f"The strength of {' and '.join(map(repr, idle))} had no effect: it counts in the steps in which words keep their "
+            "layout (cross-attention window), and there are none of them here."
         )
     return notes
 

@@ -33,7 +33,8 @@ def find_cuts(clip: Clip, told: Callable[[int], None] = lambda frames: None) -> 
     Reads the clip once, a few frames at a time, and holds of the last few a picture of 18 x 32 pixels; but a clip that has
     its `cuts`, as they were found before, is not read. `told` hears how many are read, every 32 frames. A cut is a change
     that is large, sharp and lasting (`LEAST`, `SHARPER`, `LASTING`). So pans, shakes, flashes, fades and dissolves are
-    none, nor is a shot of fewer than four frames.
+    none. A shot may be a single frame; but what the same shot goes on after within three frames was a flash in it, and of
+    cuts with more than two others within six frames none is found.
     """
     known = getattr(clip, "cuts", None)
     if known is not None:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from .errors import UNREADABLE, ProtocolError
+from .files import pictures
 from .messages import FramesPerSecond
 from .settings import EditSettings
 
@@ -31,7 +32,7 @@ class FarmJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str = ""
     """The strip's, for people."""
     frames: RelativePath = FRAMES_NAME
-    """The folder of the shot's frames, in the order of their names."""
+    """The folder of the shot's frames, in the order of their names, of which digits count as numbers."""
     out: RelativePath = RESULT_NAME
     """The folder for the result, which has it whole or is not there: `frames/00001.png`… and `masks/WORD/00001.png`…"""
     fps: FramesPerSecond = 24.0
@@ -61,9 +62,9 @@ def read(path: Path) -> FarmJob:
 
 
 def frames_of(folder: Path) -> list[Path]:
-    """The PNG files of a folder in the order of their names; `ProtocolError` where there is none."""
+    """The PNG files of a folder, as `files.pictures` orders them; `ProtocolError` where there is none."""
     try:
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
+        found = pictures(folder, {".png"})
     except OSError as error:
         raise ProtocolError("cannot-read", f"The frames' folder {folder} cannot be read ({error.strerror}).") from error
     if not found:

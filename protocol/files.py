@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,18 @@ def plan(status: JobStatus, folder: Path) -> Fetched:
         masks[word] = _numbered(folder / "masks" / name, len(blobs))
     packs = _numbered(folder / "packs", len(status.packs), ".pack")
     return Fetched(_numbered(folder / "frames", len(status.frames)), masks, packs, status.soft_masks)
+
+
+def pictures(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of a folder that end in one of `suffixes` (lower case), as a clip's frames: in the order of their names, of
+    which digits count as numbers. Hidden ones, such as macOS leaves beside the real ones, are none. Raises `OSError`."""
+    found = (path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    return sorted(found, key=lambda path: (_by_numbers(path.name), path.name))
+
+
+def _by_numbers(name: str) -> list[str | int]:
+    """Text and numbers in turn, so that 2 comes before 10."""
+    return [int(piece) if index % 2 else piece for index, piece in enumerate(re.split(r"(\d+)", name))]
 
 
 def slug(word: str, taken: Iterable[str] = ()) -> str:

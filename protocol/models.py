@@ -34,7 +34,7 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str
     """`builtin`, a folder in diffusers layout, or a single `.safetensors` or `.ckpt` file."""
     vae: str = ""
-    """The folder of an autoencoder that stands in for the checkpoint's own; none: its own."""
+    """The folder, or the single file, of an autoencoder that stands in for the checkpoint's own; none: its own."""
     loras: tuple[tuple[str, float], ...] = ()
     """LoRA files, each with the weight that it is added with."""
     prediction: str = ""

@@ -39,7 +39,8 @@ def _edit(options: argparse.Namespace) -> None:
     for path in (options.out, *mask_paths.values()):
         check_output(path)
     start, end = options.frames
-    frames, rate = read_clip(options.clip, start, end)
+    notes: list[str] = []
+    frames, rate = read_clip(options.clip, start, end, notes.append)
     aspect = pixel_aspect(options.clip)
     from ..editing import Editor, Progress  # here, as it imports torch: a wrong word or path is answered at once
 
@@ -51,12 +52,12 @@ def _edit(options: argparse.Namespace) -> None:
             bar.update(100 * progress.fraction - bar.n)
 
         result = editor.edit(frames, settings, show)
-    write_clip(options.out, result.frames, rate, aspect)
+    write_clip(options.out, result.frames, rate, aspect, notes.append)
     print(f"{len(result.frames)} frames: {options.out}")
     for word, masks in result.masks.items():
         write_clip(mask_paths[word], masks, rate, aspect)
         print(f"mask of '{word}': {mask_paths[word]}")
-    for note in result.notes:
+    for note in (*notes, *result.notes):
         print(f"note: {note}")
 
 
@@ -181,7 +182,16 @@ def _parser() -> argparse.ArgumentParser:
         help="how far the new shape may reach beyond the old one, as a part of the picture's shorter side; 1: anywhere",
     )
     fine.add_argument(
+        "--blend-attention",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="leave the source's structure in that place, as a new shape needs",
+    )
+    fine.add_argument(
         "--blend-latents", action="store_true", default=None, help="keep the source's latents outside that place"
+    )
+    fine.add_argument(
+        "--blend-steps", type=_window, metavar="[START:]END", help="part of the steps in which --blend-latents does so"
     )
     fine.add_argument(
         "--keep-background",

@@ -131,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     add = command("add", _add, "check a checkpoint and give it a name")
     add.add_argument("path", metavar="PATH", help="a folder in diffusers layout, or a .safetensors or .ckpt file")
     add.add_argument("--name", default="", help="what it shall be called (default: made from its path)")
-    add.add_argument("--vae", metavar="FOLDER", help="another autoencoder, in diffusers layout")
+    add.add_argument(
+        "--vae", metavar="FOLDER_OR_FILE", help="another autoencoder, as a folder in diffusers layout or a single file"
+    )
     add.add_argument(
         "--lora",
         type=_lora,

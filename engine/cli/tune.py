@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive(int),
         help=f"rank of the temporal convolutions, which '{BUILTIN_MODEL}' does without (default: 160)",
     )
-    parser.add_argument("--seed", type=int, help="of all random numbers (default: 0)")
+    parser.add_argument("--seed", type=_seed, help="of all random numbers, 0 to 2**64 - 1 (default: 0)")
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="write there what the model makes of the clip")
     parser.add_argument("--sample-every", type=_positive(int), default=100, help="steps between samples (default: 100)")
     return parser
@@ -95,6 +95,12 @@ def _usual(name: str) -> str:
     """In words, what is usual for a setting."""
     own, others = (getattr(usual(model), name) for model in (BUILTIN_MODEL, ""))
     return f"{others:g}; of '{BUILTIN_MODEL}' {own:g}"
+
+
+def _seed(text: str) -> int:
+    if not 0 <= (seed := int(text)) < 2**64:
+        raise argparse.ArgumentTypeError("must be a whole number from 0 to 2**64 - 1")
+    return seed
 
 
 def _positive(kind: type) -> Callable[[str], float]:

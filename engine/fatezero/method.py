@@ -77,6 +77,13 @@ class EditPlan:
         full, own = [is_full(step, self.reuse) for step in range(steps)], self.self_steps(steps)
         return [(full[step] and step in own, full[step] and window[step]) for step in range(steps)]
 
+    def idle_weights(self, steps: int) -> list[str]:
+        """The words whose weight, other than 1, counts in none of the steps: no full one is inside their window."""
+        full = [is_full(step, self.reuse) for step in range(steps)]
+        inside = token_window(self.target, steps, self.cross_window, self.word_windows)[:steps][full].any(0)
+        weights = self.word_weights.items()
+        return [word for word, weight in weights if weight != 1.0 and not inside[self.target.positions([word])].any()]
+
     @property
     def asks_for_picture_words(self) -> bool:
         """Whether an edit must know if its blend words name the whole picture."""

@@ -9,7 +9,7 @@ from protocol.models import Model
 from protocol.settings import BUILTIN_MODEL
 
 from ..errors import EditError
-from .files import read_header
+from .files import is_safetensors, read_header
 
 CARD = "README.md"
 """A checkpoint's model card, as hubs have them; between `---` lines it begins with what programs read."""
@@ -27,7 +27,7 @@ def size(model: Model) -> int:
 def licence(model: Model) -> str:
     """As its model card or its file says; nothing where neither does."""
     path = place(model)
-    if path.suffix == ".safetensors" and path.is_file():
+    if is_safetensors(path) and path.is_file():
         try:
             return str(read_header(path)[1].get("modelspec.license", ""))
         except EditError:

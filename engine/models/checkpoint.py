@@ -18,12 +18,12 @@ from ..fatezero.profile import Profile, tuned
 from ..fatezero.schedule import Schedule
 from ..fatezero.temporal import has_temporal_layers
 from ..quiet import hush
-from .checks import autoencoder_folder, check, parts_of
+from .checks import autoencoder_place, check, parts_of
 from .digests import Files
 from .files import PARTS, first_line, read_json, refuse, weights_file
 from .folders import load_folder, load_part
-from .lora import merge
-from .single import load_single
+from .lora import files_of, merge
+from .single import load_autoencoder, load_single
 
 BUILTIN = BUILTIN_MODEL
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -66,7 +66,8 @@ def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkp
     else:
         parts = load_single(path, parts_of(model), model.prediction)
     if model.vae:
-        parts["vae"] = load_part(autoencoder_folder(model), "vae")
+        place = autoencoder_place(model)
+        parts["vae"] = load_autoencoder(place) if place.is_file() else load_part(place, "vae")
     for file, weight in model.loras:
         merge(Path(file).expanduser(), weight, parts)
     dtypes = dict.fromkeys(PARTS, dtype) | {"vae": autoencoder_dtype(device, dtype)}
@@ -97,13 +98,14 @@ def _files(model: Model, path: Path) -> dict[str, Path]:
         read += [weights_file(path / part, part) for part in parts_of(model)]
         files = {file.relative_to(path).as_posix(): file for file in read}
     if model.vae:
-        folder = autoencoder_folder(model)
-        files |= {
-            f"its autoencoder: {file.name}": file for file in (folder / "config.json", weights_file(folder, "vae"))
-        }
-    return files | {
-        f"LoRA {index} x {weight}": Path(file).expanduser() for index, (file, weight) in enumerate(model.loras)
-    }
+        place = autoencoder_place(model)
+        read = [place] if place.is_file() else [place / "config.json", weights_file(place, "vae")]
+        files |= {f"its autoencoder: {file.name}": file for file in read}
+    for index, (lora, weight) in enumerate(model.loras):
+        file, *beside = files_of(Path(lora).expanduser())
+        files[f"LoRA {index} x {weight}"] = file
+        files |= {f"LoRA {index}: {other.name}": other for other in beside}
+    return files
 
 
 def _profile(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL) -> tuple[Profile, int]:

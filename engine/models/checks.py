@@ -10,10 +10,24 @@ from typing import Any
 from protocol.models import Model, base_of
 from protocol.settings import BUILTIN_MODEL
 
-from .files import PARTS, SCHEDULER_FILE, VOCABULARY_FILES, lacks, read_header, read_json, refuse, weights_file
+from .files import (
+    PARTS,
+    SCHEDULER_FILE,
+    VOCABULARY_FILES,
+    is_safetensors,
+    lacks,
+    read_header,
+    read_json,
+    refuse,
+    weights_file,
+)
 
 TUNED_CLASSES = ("UNetPseudo3DConditionModel", "UNet3DConditionModel")
 """UNets of tuned video checkpoints, by the names that the programs which made them have for them."""
+
+VAE_REMEDY = "Give an autoencoder of Stable Diffusion 1.x or 2.x, as a folder in diffusers layout or a single file."
+SINGLE_VAE = "first_stage_model."
+"""How the names of an autoencoder's tensors begin in single files of whole checkpoints."""
 
 _CLASSES = {
     "unet": ("UNet2DConditionModel", *TUNED_CLASSES),
@@ -49,16 +63,23 @@ def check(model: Model) -> None:
             check_folder(path)
         elif not path.is_file():
             raise refuse(f"There is no checkpoint folder or file '{path}'.")
-        elif path.suffix == ".safetensors":
+        elif is_safetensors(path):
             check_names(path.name, read_header(path)[0], parts_of(model))
-        elif path.suffix != ".ckpt":
+        elif path.suffix.lower() != ".ckpt":
             raise refuse(f"'{path.name}' is neither a .safetensors nor a .ckpt file.")
     if model.vae:
-        place = autoencoder_folder(model)
-        check_autoencoder(place.name, read_json(place, "config.json"))
-        weights_file(place, "vae")
+        place = autoencoder_place(model)
+        if not place.is_file():
+            check_autoencoder(place.name, read_json(place, "config.json"))
+            weights_file(place, "vae")
+        elif is_safetensors(place):
+            check_autoencoder_names(place.name, read_header(place)[0])
+        elif place.suffix.lower() not in (".ckpt", ".pt"):
+            raise refuse(
+                f"'{place.name}' is no autoencoder: neither a .safetensors nor a .ckpt or .pt file.", VAE_REMEDY
+            )
     for file in (Path(file).expanduser() for file, _ in model.loras):
-        if not file.is_file() or file.suffix != ".safetensors":
+        if not file.is_file() or not is_safetensors(file):
             raise refuse(f"There is no .safetensors file '{file}' to be merged as a LoRA.")
         read_header(file)
 
@@ -68,8 +89,9 @@ def parts_of(model: Model) -> tuple[str, ...]:
     return tuple(part for part in PARTS if part != "vae" or not model.vae)
 
 
-def autoencoder_folder(model: Model) -> Path:
-    """Where the autoencoder is that stands in for the checkpoint's own: a folder of its own, or another checkpoint's."""
+def autoencoder_place(model: Model) -> Path:
+    """Where the autoencoder is that stands in for the checkpoint's own: a folder of its own, or another checkpoint's, or a
+    single file."""
     folder = Path(model.vae).expanduser()
     return folder / "vae" if (folder / "vae").is_dir() else folder
 
@@ -79,7 +101,7 @@ def check_folder(folder: Path) -> None:
     check_configurations(folder)
     for part in PARTS:
         path = weights_file(folder / part, part)
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             read_header(path)
 
 
@@ -175,6 +197,24 @@ def check_autoencoder(name: str, config: Mapping[str, Any]) -> None:
             raise refuse(f"The autoencoder of '{name}' shifts its latents ({field}), which Stable Diffusion does not.")
 
 
+def check_autoencoder_names(name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a single file that is no autoencoder of Stable Diffusion's, for the names and shapes of its tensors."""
+    if any(".down_blocks." in key for key in shapes):
+        raise refuse(
+            f"'{name}' is named as in diffusers layout, where config.json belongs to it.",
+            "Give the folder that it is in.",
+        )
+    start = SINGLE_VAE if any(key.startswith(SINGLE_VAE) for key in shapes) else ""
+    decoder = shapes.get(f"{start}decoder.conv_in.weight")
+    if decoder is None or f"{start}encoder.down.0.block.0.conv1.weight" not in shapes:
+        raise refuse(f"'{name}' holds no whole autoencoder of Stable Diffusion 1.x or 2.x.", VAE_REMEDY)
+    if (channels := decoder[1]) != 4:
+        raise refuse(
+            f"The autoencoder '{name}' has {channels} channels, where Stable Diffusion has 4{_why(channels)}.",
+            VAE_REMEDY,
+        )
+
+
 def check_scheduler(name: str, config: Mapping[str, Any]) -> None:
     """Refuse schedules that DDIM cannot invert, and models that predict neither noise nor velocity."""
     if config.get("rescale_betas_zero_snr"):
@@ -202,7 +242,7 @@ _MARKS = {
 """How the names in single files begin, and what that makes them."""
 _HOLDS = {
     "unet": ("model.diffusion_model.input_blocks.0.0.weight",),
-    "vae": ("first_stage_model.",),
+    "vae": (SINGLE_VAE,),
     "text_encoder": ("cond_stage_model.transformer.", "cond_stage_model.model."),
 }
 

@@ -19,6 +19,13 @@ class Files:
         self._files = dict(sorted(files.items()))
         self._stamps = {path: _stamp(path) for path in self._files.values()}
 
+    def unchanged(self) -> bool:
+        """Whether all of them are as they were then, as far as sizes and times tell."""
+        try:
+            return all(_stamp(path) == stamp for path, stamp in self._stamps.items())
+        except OSError:
+            return False
+
     def digest(self, remembered: Path) -> str:
         """SHA-256 in hex of what the files are and of their bytes.
 

@@ -57,6 +57,11 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return value
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether its name says that it is a safetensors file."""
+    return path.suffix.lower() == ".safetensors"
+
+
 def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     """The shapes by name, and the metadata, of a safetensors file; EditError where it is damaged or cut short."""
     try:

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .checks import is_tuned
-from .files import SCHEDULER_FILE, first_line, read_header, read_json, refuse, shown, weights_file
+from .files import SCHEDULER_FILE, first_line, is_safetensors, read_header, read_json, refuse, shown, weights_file
 from .tuned import build_tuned
 from .weights import check_whole, does_not_fit, read_weights
 
@@ -32,7 +32,7 @@ def load_part(place: Path, part: str):
     path = weights_file(place, part)
     if part == "unet" and is_tuned(config):
         return build_tuned(config, read_weights(path), shown(path))
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         read_header(path)
     else:
         read_weights(path, "meta")
@@ -40,7 +40,7 @@ def load_part(place: Path, part: str):
         module, report = _CLASSES[part].from_pretrained(
             place,
             local_files_only=True,
-            use_safetensors=path.suffix == ".safetensors",
+            use_safetensors=is_safetensors(path),
             variant="fp16" if path.stem.endswith(".fp16") else None,
             output_loading_info=True,
         )

@@ -1,16 +1,18 @@
 """LoRA files (arXiv 2106.09685) merged into a checkpoint's weights, W += weight · alpha / rank · up · down.
 
-Both ways of naming are read: kohya's (`lora_unet_…attn1_to_q.lora_down.weight`, with `.alpha`) and that of diffusers
-and PEFT (`unet.….attn1.to_q.lora_A.weight`). Merged weights cost nothing while an edit runs, and need no other library.
+All ways of naming are read: kohya's (`lora_unet_…attn1_to_q.lora_down.weight`, with `.alpha`), that of diffusers
+(`unet.….attn1.to_q.lora_A.weight`), and PEFT's own (`base_model.model.….attn1.to_q.lora_A.weight`, with
+`adapter_config.json` beside it). Merged weights cost nothing while an edit runs, and need no other library.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +20,21 @@ from torch import Tensor, nn
 from .files import read_header, refuse
 from .weights import read_weights
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""Beside a file with PEFT's own names: how strong it is."""
 REMEDY = "Use a LoRA made for this checkpoint's family, as a .safetensors file, or leave it away."
 
 _PART = re.compile(r"[._]lora(?:_linear_layer)?[._](down|up|A|B)(?:\.default)?\.weight|\.(alpha)")
+_PEFT = "base_model.model."
+_EMBEDDINGS = "bundle_emb."
 _PREFIXES = {
     "lora_unet_": "unet",
     "lora_te_": "text_encoder",
     "lora_te1_": "text_encoder",
     "unet.": "unet",
     "text_encoder.": "text_encoder",
-    "base_model.model.": "unet",
+    f"{_PEFT}text_model.": "text_encoder",
+    _PEFT: "unet",
 }
 _OTHER_KINDS = {
     "hada_": "a LoHa",
@@ -40,6 +47,8 @@ _OTHER_KINDS = {
     "transformer.": "a LoRA for transformers such as Stable Diffusion 3's or Flux's",
 }
 """Marks in the names of tensors, and what kind of file they make it."""
+_OTHER_SCALES = ("use_rslora", "use_dora", "alpha_pattern")
+"""Settings of PEFT that make layers' strengths other than one alpha / the layer's own rank."""
 
 
 @dataclass
@@ -49,6 +58,12 @@ class _Change:
     down: Tensor | None = None
     up: Tensor | None = None
     alpha: float | None = None
+
+
+def files_of(path: Path) -> list[Path]:
+    """All that decides what the LoRA in `path` is: the file, and the configuration beside it where there must be one."""
+    beside = path.with_name(ADAPTER_CONFIG)
+    return [path, beside] if _is_pefts_own(read_header(path)[0]) and beside.is_file() else [path]
 
 
 @torch.no_grad()
@@ -79,6 +94,12 @@ def _read(path: Path) -> dict[tuple[str, str], _Change]:
     for mark, kind in _OTHER_KINDS.items():
         if any(name.startswith(mark) or (f".{mark}" in name and mark != "transformer.") for name in state):
             raise _refuse(path, f"is {kind}, which cannot be merged here")
+    if any(name.startswith(_EMBEDDINGS) for name in state):
+        raise _refuse(
+            path,
+            "comes with embeddings, words of its own that its prompts need, and these are not supported",
+            "Save it without embeddings in the program that made it, or use another LoRA.",
+        )
     changes: dict[tuple[str, str], _Change] = {}
     for name, tensor in state.items():
         found = _PART.search(name)
@@ -92,11 +113,40 @@ def _read(path: Path) -> dict[tuple[str, str], _Change]:
                 change.up = tensor
             case "alpha":
                 change.alpha = float(tensor)
-    for prefix, alpha in _alphas(path).items():
-        for (part, _), change in changes.items():
-            if change.alpha is None and part == prefix:
-                change.alpha = alpha
+    alphas = _configured_alphas(path) if _is_pefts_own(state) else _alphas(path)
+    for (part, _), change in changes.items():
+        if change.alpha is None:
+            change.alpha = alphas.get(part)
     return changes
+
+
+def _is_pefts_own(names: Iterable[str]) -> bool:
+    return any(name.startswith(_PEFT) for name in names)
+
+
+def _configured_alphas(path: Path) -> dict[str, float]:
+    """The alpha of both parts, as PEFT writes it beside the file."""
+    try:
+        said = json.loads(path.with_name(ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        alpha = float(said["lora_alpha"])
+    except FileNotFoundError as error:
+        raise _refuse(
+            path,
+            f"does not say how strong it is: {ADAPTER_CONFIG} is not beside it",
+            f"Put the {ADAPTER_CONFIG} that it came with into its folder.",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _refuse(
+            path, f"does not say how strong it is: its {ADAPTER_CONFIG} has no number as lora_alpha"
+        ) from error
+    _check_scale(path, said)
+    return {"unet": alpha, "text_encoder": alpha}
+
+
+def _check_scale(path: Path, said: Mapping[str, Any], start: str = "") -> None:
+    for setting in _OTHER_SCALES:
+        if said.get(f"{start}{setting}"):
+            raise _refuse(path, f"scales its layers in a way that cannot be merged here ({setting})")
 
 
 def _alphas(path: Path) -> dict[str, float]:
@@ -106,9 +156,7 @@ def _alphas(path: Path) -> dict[str, float]:
     except ValueError as error:
         raise _refuse(path, "has damaged metadata") from error
     for part in ("unet", "text_encoder"):
-        for setting in ("use_rslora", "alpha_pattern"):
-            if said.get(f"{part}.{setting}"):
-                raise _refuse(path, f"scales its layers in a way that cannot be merged here ({setting})")
+        _check_scale(path, said, f"{part}.")
     return {part: float(said[key]) for part in ("unet", "text_encoder") if (key := f"{part}.lora_alpha") in said}
 
 
@@ -133,5 +181,5 @@ def _layers(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def _refuse(path: Path, why: str):
-    return refuse(f"The LoRA '{path.name}' {why}.", REMEDY)
+def _refuse(path: Path, why: str, remedy: str = REMEDY):
+    return refuse(f"The LoRA '{path.name}' {why}.", remedy)

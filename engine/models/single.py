@@ -22,14 +22,16 @@ from diffusers.loaders.single_file_utils import (
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .checks import check_names
-from .files import read_header, refuse
+from .checks import SINGLE_VAE, check_autoencoder_names, check_names
+from .files import is_safetensors, read_header, refuse
 from .weights import build, check_whole, does_not_fit, read_weights
 
 FAMILIES = Path(__file__).parent / "families"
 UNET, VAE, CLIP, OPEN_CLIP = (
-    "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.", "cond_stage_model.model.",
+    "model.diffusion_model.", SINGLE_VAE, "cond_stage_model.transformer.", "cond_stage_model.model.",
 )  # fmt: skip
+_VAE_PARTS = ("encoder", "decoder", "quant_conv", "post_quant_conv")
+"""Of an autoencoder's file; others hold what it was trained with."""
 _HEAD = 64
 """Channels of an attention head, in both text encoders and in the UNet of Stable Diffusion 2.x."""
 
@@ -39,11 +41,7 @@ def load_single(path: Path, parts: Iterable[str], prediction: str) -> dict[str, 
 
     `prediction`: `epsilon` or `v_prediction`, else what the file says.
     """
-    state = read_weights(path)
-    if isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    state = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    state, shapes = _read(path)
     check_names(path.name, shapes, parts)
     prediction = prediction or prediction_of(path, shapes)
     configs = configs_of(shapes, prediction)
@@ -55,6 +53,30 @@ def load_single(path: Path, parts: Iterable[str], prediction: str) -> dict[str, 
     }
 
 
+def load_autoencoder(path: Path) -> AutoencoderKL:
+    """The autoencoder in a file of its own, or in that of a whole checkpoint."""
+    state, shapes = _read(path)
+    check_autoencoder_names(path.name, shapes)
+    start = VAE if any(name.startswith(VAE) for name in state) else ""
+    own = {
+        f"{VAE}{name.removeprefix(start)}": tensor
+        for name, tensor in state.items()
+        if name.startswith(tuple(f"{start}{part}." for part in _VAE_PARTS))
+    }
+    config = _family("sd1")["vae"]
+    config["block_out_channels"] = _vae_widths({name: tuple(tensor.shape) for name, tensor in own.items()})
+    return _vae(own, config, path.name)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, tuple[int, ...]]]:
+    """A file's tensors, and their shapes, by name."""
+    state = read_weights(path)
+    if isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    state = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    return state, {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
 def prediction_of(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """What the UNet in `path` predicts, by its metadata or the YAML file beside it; EditError where that must be said.
 
@@ -64,7 +86,7 @@ def prediction_of(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     if beside.is_file():
         said = re.search(r"parameterization:\s*[\"']?(\w+)", beside.read_text(encoding="utf-8", errors="replace"))
         return "v_prediction" if said and said[1] == "v" else "epsilon"
-    metadata = read_header(path)[1] if path.suffix == ".safetensors" else {}
+    metadata = read_header(path)[1] if is_safetensors(path) else {}
     if said := metadata.get("modelspec.prediction_type", ""):
         return "v_prediction" if said.startswith("v") else "epsilon"
     if _is_second(shapes):
@@ -78,7 +100,7 @@ def prediction_of(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
 def configs_of(shapes: Mapping[str, tuple[int, ...]], prediction: str) -> dict[str, Any]:
     """The configurations of all parts, as a folder in diffusers layout would have them."""
     second = _is_second(shapes)
-    configs = json.loads((FAMILIES / ("sd2.json" if second else "sd1.json")).read_text(encoding="utf-8"))
+    configs = _family("sd2" if second else "sd1")
     configs["scheduler"]["prediction_type"] = prediction
     unet, first = configs["unet"], f"{UNET}input_blocks.1.1"
     unet |= {
@@ -91,11 +113,17 @@ def configs_of(shapes: Mapping[str, tuple[int, ...]], prediction: str) -> dict[s
     }
     if second:
         unet["attention_head_dim"] = [max(1, channels // _HEAD) for channels in unet["block_out_channels"]]
-    configs["vae"]["block_out_channels"] = _widths(
-        shapes, VAE, [f"encoder.down.{level}.block.0.conv1.weight" for level in range(4)]
-    )
+    configs["vae"]["block_out_channels"] = _vae_widths(shapes)
     configs["text_encoder"] |= _text_sizes(shapes, second)
     return configs
+
+
+def _family(name: str) -> dict[str, Any]:
+    return json.loads((FAMILIES / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _vae_widths(shapes: Mapping[str, tuple[int, ...]]) -> list[int]:
+    return _widths(shapes, VAE, [f"encoder.down.{level}.block.0.conv1.weight" for level in range(4)])
 
 
 def _widths(shapes: Mapping[str, tuple[int, ...]], start: str, names: Iterable[str]) -> list[int]:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .files import first_line, read_header, refuse, shown
+from .files import first_line, is_safetensors, read_header, refuse, shown
 
 
 class _Bystander:
@@ -26,7 +26,7 @@ _BYSTANDERS = [(_Bystander, "pytorch_lightning.callbacks.model_checkpoint.ModelC
 def read_weights(path: Path, device: str = "cpu") -> dict[str, Any]:
     """What a file holds, by name; EditError where it is damaged, or would run code when it is loaded."""
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             read_header(path)
             return load_file(path, device=device)
         with torch.serialization.safe_globals(_BYSTANDERS):
@@ -58,7 +58,7 @@ def build(
         lacking, unknown = module.load_state_dict(
             {name: tensor.float() for name, tensor in state.items()}, strict=False, assign=True
         )
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise does_not_fit(file, error) from error
     check_whole(file, lacking)
     if unknown:

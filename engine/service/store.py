@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from protocol import limits
+from protocol.durable import sync
 from protocol.errors import ProtocolError, full_disk
 from protocol.messages import Missing
 
@@ -208,12 +208,7 @@ class Store:
         path = self.path(owner, name)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         os.replace(temporary, path)
-        if sys.platform != "win32":  # where folders cannot be opened, nor need to be
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync(path.parent)
 
 
 def verified(file: BinaryIO, name: str) -> bool:

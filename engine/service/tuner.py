@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from statistics import fmean
 from engine.clips import Clip
 from engine.devices import choose_device, use_real_cores
 from engine.previews import Preview
-from engine.tuning.tune import STATE_FOLDER, TuneProgress, TuneSettings, complete, tune
+from engine.tuning.tune import TuneProgress, TuneSettings, complete, forget_state, tune
 from protocol import models
 
 from . import tunings
@@ -32,7 +31,7 @@ def run(home: Path, work: Work, clip: Clip, device: str, report: Report, show: C
     if complete(tunings.folder_of(home, work)):
         return []
     if complete(out):  # it was killed between its last file and its last word
-        shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
+        forget_state(out)
         return []
     if choose_device(device).type == "cpu":
         use_real_cores()  # as editors do, whichever was first here: their number decides the last bits

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from engine.models.checks import tuned_already
 from protocol import limits, models
+from protocol.durable import sync
 from protocol.errors import ProtocolError
 from protocol.files import slug
 from protocol.models import TUNED_FOLDER, Model
@@ -64,7 +65,7 @@ def working_folder(home: Path, work: Work) -> Path:
 def register(home: Path, work: Work) -> tuple[str, list[str]]:
     """Put what the job has made in its place and give it its name: that name, and sentences for the user.
 
-    Harmless when repeated. `ProtocolError` where the disk does not take it. Should another model have got the name
+    Then the disk has both. Harmless when repeated. `ProtocolError` where the disk does not take it. Should another model have got the name
     meanwhile, this one gets it with a number.
     """
     made, place = working_folder(home, work), folder_of(home, work)
@@ -72,6 +73,7 @@ def register(home: Path, work: Work) -> tuple[str, list[str]]:
         if made.is_dir():
             place.parent.mkdir(mode=0o700, exist_ok=True)
             os.replace(made, place)
+        sync(place.parent)
         name, number = work.tuning.name, 1
         while True:
             try:
@@ -82,6 +84,7 @@ def register(home: Path, work: Work) -> tuple[str, list[str]]:
                     raise
             number += 1
             name = f"{work.tuning.name[:70]}-{number}"
+        sync(home)
     except OSError as error:
         raise cannot_store(error) from error
     if number > 1:

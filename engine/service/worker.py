@@ -307,7 +307,7 @@ class WorkerProcess:
 
         model = models.resolve(self._home, work.settings.model)
         key = (model, work.settings.precision)
-        if self._editor_key != key:
+        if self._editor_key != key or not self._editor.checkpoint.files.unchanged():
             self._editor_key, self._editor = None, None  # one model in memory at a time
             self._editor = Editor.load(model, self._device, work.settings.precision, self._home)
             self._editor_key = key

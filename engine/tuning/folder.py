@@ -12,10 +12,11 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from protocol.durable import sync, sync_tree
 from protocol.models import PROFILE_FILE, Model
 
 from ..models.checkpoint import BUILTIN, BUILTIN_FOLDER, Checkpoint
-from ..models.checks import TUNED_CLASSES, as_tuned_config, autoencoder_folder
+from ..models.checks import TUNED_CLASSES, as_tuned_config, autoencoder_place
 from ..models.files import SCHEDULER_FILE, read_json, weights_file, weights_names
 from ..tables import cannot_keep
 
@@ -28,7 +29,7 @@ def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: M
     temporal layers, and stays an image checkpoint in a folder.
 
     Parts that tuning leaves alone are links to the image checkpoint's files where the file system has them, else copies.
-    `model_index.json` comes last: a folder without it is refused. EditError where the disk does not take it.
+    `model_index.json` comes last, once the disk has all else: a folder without it is refused. EditError where the disk does not take it.
     """
     try:
         base = BUILTIN_FOLDER if model.path == BUILTIN else Path(model.path).expanduser()
@@ -45,6 +46,7 @@ def save_checkpoint(folder: Path, model: Model, checkpoint: Checkpoint, state: M
             index = read_json(base, INDEX)
         if rank:
             index = index | {"unet": ["video_diffusion.models.unet_3d_condition", TUNED_CLASSES[0]]}
+        sync_tree(folder)
         _write(folder / INDEX, _json(index).encode())
     except OSError as error:
         raise cannot_keep(error, folder) from error
@@ -74,8 +76,8 @@ def _save_rest(folder: Path, model: Model, checkpoint: Checkpoint, base: Path) -
     else:
         text_encoder = checkpoint.text_encoder
         _save(folder / "text_encoder", "text_encoder", text_encoder.config.to_json_string(), text_encoder.state_dict())
-    if base.is_dir() or model.vae:
-        vae = autoencoder_folder(model) if model.vae else base / "vae"
+    vae = autoencoder_place(model) if model.vae else base / "vae"
+    if vae.is_dir():
         _link(vae, folder / "vae", weights_file(vae, "vae"))
     else:
         _save(folder / "vae", "vae", checkpoint.vae.to_json_string(), checkpoint.vae.state_dict())
@@ -98,6 +100,7 @@ def _write(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.writing")
     try:
         part.write_bytes(data)
+        sync(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..devices import multiplies_bfloat16
 from ..fatezero.attention import Call
 from ..fatezero.keys import key_frames
 from ..fatezero.schedule import Schedule
@@ -117,7 +118,7 @@ class Training:
         return loss.item()
 
     def _predict(self, noisy: Tensor, timestep: int, context: Tensor, unet: FateZeroUNet | None = None) -> Tensor:
-        device = noisy.device.type
-        half = device == "cuda" and torch.cuda.is_bf16_supported()  # whose range needs no scaling of the loss
-        with torch.autocast(device, torch.bfloat16) if half else nullcontext():
+        device = noisy.device
+        half = device.type == "cuda" and multiplies_bfloat16(device)  # whose range needs no scaling of the loss
+        with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
             return (unet or self._unet).unet(noisy, timestep, encoder_hidden_states=context, return_dict=False)[0]

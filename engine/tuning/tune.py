@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from protocol import models
+from protocol.durable import sync
 from protocol.models import Model
 from protocol.settings import BUILTIN_MODEL
 
@@ -33,7 +34,7 @@ from ..memory import MARGIN, ran_out
 from ..models.checkpoint import Checkpoint, load
 from ..models.text import read_prompt
 from ..previews import Preview, Previewer
-from ..tables import read_whole, write_whole
+from ..tables import cannot_keep, read_whole, write_whole
 from . import nulltext
 from .folder import INDEX, save_checkpoint
 from .parts import TRAINED, add_fresh_parts, trained_parameters
@@ -196,7 +197,7 @@ def _tune(
                     keep()
             raise
     save_checkpoint(out, model, checkpoint, weights, rank)
-    shutil.rmtree(folder, ignore_errors=True)
+    forget_state(out)
     if prompt.cut:
         return [f"The prompt is longer than the model takes; these words were cut: {' '.join(prompt.cut)}."]
     return []
@@ -234,6 +235,16 @@ def _state_file(
 def complete(out: Path) -> bool:
     """Whether a tuning into this folder has come to its end: its index is written last."""
     return (out / INDEX).is_file()
+
+
+def forget_state(out: Path) -> None:
+    """Remove what a complete tuning went on from, once the disk surely has what it has made; EditError where it has not."""
+    try:
+        sync(out / INDEX)
+        sync(out)
+    except OSError as error:
+        raise cannot_keep(error, out) from error
+    shutil.rmtree(out / STATE_FOLDER, ignore_errors=True)
 
 
 def needs_checkpointing(frames: int, each: int, free: int, share: float = 1.0) -> bool:

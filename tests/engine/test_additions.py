@@ -106,6 +106,51 @@ def test_pefts_names_are_merged_with_the_alpha_of_their_metadata(folder, plain, 
     check_merged(plain, load(model, CPU, torch.float32), 0.5 * (1.0 if alpha is None else alpha / RANK))
 
 
+def adapters(folder: Path, **config) -> dict[str, Path]:
+    """The same LoRA as PEFT itself saves it: a folder for each part, whose names do not say which it is."""
+    files = {}
+    for part in ("unet", "text_encoder"):
+        files[part] = folder / part / "adapter_model.safetensors"
+        files[part].parent.mkdir(parents=True)
+        tensors = {name: tensor for name, tensor in peft().items() if name.startswith(f"{part}.")}
+        save_file({name.replace(part, "base_model.model", 1): tensor for name, tensor in tensors.items()}, files[part])
+        said = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "use_rslora": False, "alpha_pattern": {}} | config
+        files[part].with_name("adapter_config.json").write_text(json.dumps(said))
+    return files
+
+
+def test_pefts_own_adapters_are_merged_with_the_alpha_beside_them(folder, plain, tmp_path):
+    files = adapters(tmp_path, rank_pattern={"to_q": RANK})
+    files["unet"] = files["unet"].rename(files["unet"].with_suffix(".SAFETENSORS"))
+    model = Model(str(folder), loras=tuple((str(file), 0.5) for file in files.values()))
+    merged = load(model, CPU, torch.float32)
+    check_merged(plain, merged, 0.5 * ALPHA / RANK)
+    before = merged.files.digest(tmp_path / "digests")
+    config = files["text_encoder"].with_name("adapter_config.json")
+    config.write_text(config.read_text().replace("3.0", "6.0"))
+    assert not merged.files.unchanged()
+    assert load(model, CPU, torch.float32).files.digest(tmp_path / "digests") != before
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (None, "how strong it is: adapter_config.json is not beside it. Put the adapter_config.json that it came with"),
+        ({"lora_alpha": None}, "its adapter_config.json has no number as lora_alpha"),
+        ({"use_rslora": True}, "in a way that cannot be merged here (use_rslora)"),
+        ({"alpha_pattern": {"to_q": 8}}, "in a way that cannot be merged here (alpha_pattern)"),
+        ({"use_dora": True}, "in a way that cannot be merged here (use_dora)"),
+    ],
+)
+def test_adapters_of_unknown_strength_are_refused(folder, tmp_path, config, words):
+    file = adapters(tmp_path, **config or {})["unet"]
+    if config is None:
+        file.with_name("adapter_config.json").unlink()
+    with pytest.raises(EditError) as caught:
+        load(Model(str(folder), loras=((str(file), 1.0),)), CPU, torch.float32)
+    assert words in str(caught.value)
+
+
 def test_kohyas_names_mean_what_diffusers_takes_them_for(folder, plain, tmp_path):
     """diffusers' own conversion gives names of older kinds; they are merged alike."""
     save_file(kohya(), tmp_path / "style.safetensors")
@@ -138,6 +183,7 @@ def without(tensors, end):
         ({"lora_unet_x.dora_scale": torch.zeros(1)}, "is a DoRA, which cannot be merged"),
         ({"lora_te2_x.alpha": torch.zeros(1)}, "is a LoRA for Stable Diffusion XL"),
         ({"transformer.x.lora_A.weight": torch.zeros(1)}, "Stable Diffusion 3's or Flux's"),
+        ({"bundle_emb.ink.string_to_param.*": torch.zeros(1)}, "comes with embeddings"),
         ({"emb_params": torch.zeros(1)}, "belongs to no LoRA ('emb_params')"),
         ({"unet.mid.to_q.lora_A.weight": torch.zeros(2, 3)}, "a layer that this checkpoint does not have (unet: mid_to_q)"),
         (without(peft(), "attn1.to_q.lora_B.weight"), "is incomplete"),

@@ -13,7 +13,7 @@ from engine.cli import edit
 from engine.cli.edit import _mask_paths
 from engine.clips import read_clip, write_clip
 from protocol import models
-from protocol.settings import apply_preset
+from protocol.settings import EditSettings, Window, apply_preset
 
 DATA = Path(__file__).parents[1] / "data"
 ROOT = Path(__file__).parents[2]
@@ -95,6 +95,18 @@ def test_tune_makes_a_checkpoint_that_models_add_names(tmp_path, small_checkpoin
     said = engine("models", "add", out, "--name", "mine", "--home", tmp_path / "home")
     assert "mine: tuned on video, made for 64 x 64" in said
     assert "must be above 0" in engine(*what, "--steps", 0, code=2)
+    for seed in (-1, 2**64):
+        assert "must be a whole number from 0 to 2**64 - 1" in engine(*what, "--seed", seed, code=2)
+
+
+def test_every_setting_but_ones_own_masks_is_an_option():
+    asked = ["in", "--out", "out", "--source", "a cube", "--target", "a torus", "--preset", "shape"]
+    options = edit._parser().parse_args([*asked, "--no-blend-attention", "--blend-steps", "0.1:0.9"])
+    settings = edit.settings_of(options)
+    assert (settings.blend_attention, settings.blend_steps) == (False, Window(0.1, 0.9))
+    assert edit.settings_of(edit._parser().parse_args([*asked, "--blend-attention"])).blend_attention
+    of_draft = "full_steps"  # what --draft notes of the whole edit
+    assert {name for name in EditSettings.__struct_fields__ if not hasattr(options, name)} == {"own_mask", of_draft}
 
 
 def test_a_model_tuned_from_the_built_in_one_edits_with_its_presets(tmp_path):

@@ -1,6 +1,7 @@
 """Clips on disk: as a player shows them on the way in; whole, alone and shown alike on the way out."""
 
 import struct
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
+from engine import clips
 from engine.clips import check_output, pixel_aspect, read_clip, write_clip
 from engine.errors import EditError
 
@@ -51,6 +53,94 @@ def test_photographs_stand_upright(tmp_path):
     frames, _ = read_clip(tmp_path)
     expected = np.rot90(corners(1), 3, axes=(1, 2))
     assert frames.shape == expected.shape and np.abs(frames.astype(int) - expected).max() < 12
+
+
+def test_where_one_image_has_transparency_all_have(tmp_path):
+    """Be it a channel, a colour or an entry of the palette."""
+    grey, clear = np.full((4, 6, 3), 90, np.uint8), np.full((4, 6, 4), (90, 90, 90, 7), np.uint8)
+    indexed = Image.fromarray(np.zeros((4, 6), np.uint8), "P")
+    indexed.putpalette([90, 90, 90])
+    for name, save in {
+        "channel": lambda path: Image.fromarray(clear).save(path),
+        "palette": lambda path: indexed.save(path, transparency=bytes([7])),
+        "colour": lambda path: Image.fromarray(grey).save(path, transparency=(90, 90, 90)),
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        Image.fromarray(grey).save(folder / "1.png")
+        save(folder / "2.png")
+        frames, _ = read_clip(folder)
+        assert frames.shape == (2, 4, 6, 4) and (frames[..., :3] == 90).all()
+        assert (frames[0, ..., 3] == 255).all() and (frames[1, ..., 3] == (0 if name == "colour" else 7)).all()
+    assert read_clip(folder, 0, 1)[0].shape == (1, 4, 6, 3)
+
+
+def video_of(path: Path, frames: np.ndarray, times=None, codec="libx264") -> Path:
+    """A video whose frames are shown at so many twenty-fourths of a second."""
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream(codec, rate=24)
+        (stream.height, stream.width), clear = frames.shape[1:3], frames.shape[-1] == 4
+        stream.pix_fmt = "rgba" if clear else "yuv420p"
+        for time, pixels in zip(times or range(len(frames)), frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgba" if clear else "rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 24)
+            video.mux(stream.encode(frame))
+        video.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_video_whose_frames_come_unevenly_is_told(tmp_path, suffix):
+    told = []
+    read_clip(video_of(tmp_path / f"even{suffix}", corners(5)), note=told.append)
+    path = video_of(tmp_path / f"clip{suffix}", corners(5), [0, 1, 2, 4, 5])
+    read_clip(path, 0, 3, told.append)
+    assert told == []
+    assert len(read_clip(path, note=told.append)[0]) == 5
+    (note,) = told
+    assert note.startswith(f"The frames of 'clip{suffix}' follow each other unevenly. The result has ")
+
+
+def test_transparency_that_is_lost_is_told(tmp_path):
+    told, clear = [], np.full((2, 32, 64, 4), 100, np.uint8)
+    frames, _ = read_clip(video_of(tmp_path / "clear.mov", clear, codec="png"), note=told.append)
+    assert frames.shape[-1] == 3
+    write_clip(tmp_path / "out.mp4", clear, Fraction(24), note=told.append)
+    for path in (tmp_path / "out", tmp_path / "opaque.mp4"):
+        write_clip(path, clear, Fraction(24), note=told.append)
+        clear[..., 3] = 255
+    assert told == [
+        "The transparency of 'clear.mov' is not read; give a folder of PNGs to keep it.",
+        "'out.mp4' is opaque, as videos are written without transparency; a folder of PNGs keeps it.",
+    ]
+
+
+@pytest.mark.parametrize("where", ["clip.mp4", "clip.mkv", "clip.webm", "folder"])
+def test_a_clip_is_in_memory_once_while_it_is_read(tmp_path, where):
+    write_clip(tmp_path / where, np.zeros((60, 128, 256, 3), np.uint8), Fraction(24))
+    read_clip(tmp_path / where, 0, 1)
+    tracemalloc.start()
+    try:
+        frames, _ = read_clip(tmp_path / where)
+        assert frames.shape == (60, 128, 256, 3)
+        assert tracemalloc.get_traced_memory()[1] < 1.2 * frames.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_video_that_says_nothing_of_its_length_is_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "_length", lambda container, stream: 0)
+    write_clip(tmp_path / "clip.mp4", corners(40), Fraction(24))
+    assert read_clip(tmp_path / "clip.mp4")[0].shape == (40, 32, 64, 3)
+    assert read_clip(tmp_path / "clip.mp4", 30, 45)[0].shape == (10, 32, 64, 3)
+
+
+def test_images_are_read_in_the_order_of_their_numbers(tmp_path):
+    for number in range(1, 13):
+        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(tmp_path / f"frame{number}.png")
+    (tmp_path / "._frame1.png").write_bytes(b"what macOS leaves on other disks")
+    assert list(read_clip(tmp_path)[0][:, 0, 0, 0]) == list(range(1, 13))
+    assert list(read_clip(tmp_path, 8, 11)[0][:, 0, 0, 0]) == [9, 10, 11]
 
 
 RED = (200, 40, 40)

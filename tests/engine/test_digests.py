@@ -56,7 +56,9 @@ def test_what_was_read_before_is_not_read_again(folder, remembered):
 def test_files_that_changed_since_they_were_loaded_are_like_no_others(folder, remembered, change):
     loaded = files(folder)
     first = loaded.digest(remembered)
+    assert loaded.unchanged()
     change(folder / "unet" / "weights")
+    assert not loaded.unchanged()
     assert len({first, loaded.digest(remembered), loaded.digest(remembered), files(folder).digest(remembered)}) == 4
 
 

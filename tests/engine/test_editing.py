@@ -54,6 +54,20 @@ def test_every_setting_runs(editor, changes):
     assert editor.edit(clip(2), settings(steps=6, **changes)).frames.shape == (2, 48, 64, 3)
 
 
+def test_a_strength_that_cannot_act_is_told(editor):
+    """As the built-in model's shape edits have no step in which words keep their layout."""
+    shape = ("shape", "a red cube on grass", "a red torus on grass")
+    strong, idle = {"word_weights": {"torus": 3.0}}, "The strength of 'torus' had no effect"
+    told = [
+        editor.edit(clip(1), apply_preset(*shape, steps=2, **changes)).notes
+        for changes in (strong, {}, strong | {"word_windows": {"torus": Window(0.0, 0.5)}})
+    ]
+    assert [len(notes) for notes in told] == [1, 0, 0] and told[0][0].startswith(idle)
+    window = Window(0.5, 1.0)  # of its steps, the second, reuse leaves none whole
+    (note,) = editor.edit(clip(1), settings(steps=2, reuse=2, cross_window=window, word_weights={"blue": 2.0})).notes
+    assert note.startswith("The strength of 'blue' had no effect")
+
+
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_half_precision_edits_come_near(editor, small_checkpoint, precision):
     half = Editor.load(str(small_checkpoint), device="cpu", precision=precision)

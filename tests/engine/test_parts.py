@@ -7,7 +7,7 @@ from engine.clips import ArrayClip
 from engine.editing import EditError, Editor
 from engine.fatezero.keys import key_frames, several_anchors
 from engine.keeping import Keep
-from engine.parts import FRAMES_AT_ONCE, LEAST, Part, can_be_parted, computed, cut
+from engine.parts import FRAMES_AT_ONCE, LEAST, Part, autoencoded_alike, can_be_parted, computed, cut
 from protocol.settings import apply_preset
 
 BLEND = dict(
@@ -69,6 +69,14 @@ def test_what_needs_the_whole_clip_is_not_cut(changes, editor):
     assert error.value.code == "needs-whole-clip"
 
 
+def test_the_last_frame_is_no_key_of_parts_where_the_whole_encodes_it_in_a_shorter_group(editor):
+    with pytest.raises(EditError) as error:
+        editor.edit(frames(45), settings(keys=("first", "last")), part=Part(0, 16))
+    assert error.value.code == "needs-whole-clip"
+    assert autoencoded_alike(("last",), 45, at_once=1) and autoencoded_alike(("mid",), 45, at_once=8)
+    assert not autoencoded_alike(("mid",), 48, at_once=3), "a part of 16 frames would end in a group of one"
+
+
 def test_the_middle_frame_is_there_where_it_decides_something():
     part = Part(64, 100)
     assert 49 not in computed(part, 100, ("first",)) and 49 in computed(part, 100, ("first",), middle=True)
@@ -100,11 +108,12 @@ def test_the_middle_frame_is_there_where_it_decides_something():
     ],
 )
 def test_parts_are_the_whole_bit_for_bit(editor, tmp_path, changes):
-    asked, clip = settings(**changes), ArrayClip(frames(45))
+    count = 48 if "last" in changes.get("keys", ()) else 45
+    asked, clip = settings(**changes), ArrayClip(frames(count))
     if changes.get("anchor_every"):
         clip = ArrayClip(np.concatenate([frames(29) // 8, 224 + frames(16) // 8]))
     whole = editor.edit(clip, asked)
-    parts = [*cut(asked, 45, 3), Part(3, 9)]  # the last: whatever a part is
+    parts = [*cut(asked, count, 3), Part(3, 9)]  # the last: whatever a part is
     assert len(parts) > 2
     for number, part in enumerate(parts):
         keep = Keep(tmp_path / "cache", tmp_path / f"job-{number}")

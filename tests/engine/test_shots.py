@@ -38,6 +38,14 @@ def test_one_frame_of_another_shot_at_either_end_is_found():
     assert cuts(pan(1, 1, 2)) == []
 
 
+@pytest.mark.parametrize(
+    ("lengths", "found"),
+    [((20, 1, 20), [20, 21]), ((20, 2, 20), [20, 22]), ((4, 4, 4, 4), [4, 8, 12]), ((12, 2, 2, 2, 12), [])],
+)
+def test_a_shot_may_be_short_but_many_in_a_row_are_none(lengths, found):
+    assert cuts(*(pan(seed, length, 1) for seed, length in enumerate(lengths, 1))) == found
+
+
 @pytest.mark.parametrize("speed", [3, 40, 80])
 def test_a_pan_is_no_cut(speed):
     assert cuts(pan(1, 7 if speed > 20 else 30, speed)) == []

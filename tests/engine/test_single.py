@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 
 from engine.editing import Editor
@@ -16,7 +17,7 @@ from engine.models.checkpoint import load
 from engine.models.single import clip_tokenizer, configs_of
 from protocol.models import Model
 from protocol.settings import apply_preset
-from tests.engine.single_files import configs, modules, single
+from tests.engine.single_files import configs, modules, single, vae
 
 CPU = torch.device("cpu")
 
@@ -99,6 +100,47 @@ def test_the_shipped_vocabulary_is_clips():
     """Token ids as CLIP gives them, known from its own documentation."""
     assert clip_tokenizer("!")("a photo of a cat")["input_ids"] == [49406, 320, 1125, 539, 320, 2368, 49407]
     assert len(clip_tokenizer("!")) == 49408 and clip_tokenizer("!").pad_token_id == 0
+
+
+DOWN = "encoder.down.0.block.0.conv1.weight"
+
+
+@pytest.mark.parametrize("start", ["", "first_stage_model."])
+def test_an_autoencoder_in_a_file_of_its_own_stands_in_for_the_checkpoints(path, start, tmp_path):
+    torch.manual_seed(1)
+    other = AutoencoderKL.from_config(configs("sd1")["vae"]).state_dict()
+    named = {name.replace("first_stage_model.", start): tensor for name, tensor in vae(other).items()}
+    save_file({name: tensor.contiguous() for name, tensor in named.items()}, tmp_path / "other.SAFETENSORS")
+    torch.save({"state_dict": named | {"loss.logvar": torch.zeros(1)}}, tmp_path / "other.pt")
+    own = load(str(path), CPU, torch.float32).files.digest(tmp_path / "digests")
+    for file in ("other.SAFETENSORS", "other.pt"):
+        loaded = load(Model(str(path), vae=str(tmp_path / file)), CPU, torch.float32)
+        found = loaded.vae.state_dict()
+        assert found.keys() == other.keys() and all(torch.equal(found[name], other[name]) for name in other)
+        assert loaded.files.digest(tmp_path / "digests") != own
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (
+            {"encoder.down_blocks.0.x": (4,)},
+            "is named as in diffusers layout, where config.json belongs to it. Give the f",
+        ),
+        (
+            {"decoder.conv_in.weight": (512, 16, 3, 3), DOWN: (128, 128, 3, 3)},
+            "has 16 channels, where Stable Diffusion has 4: it is of Stable",
+        ),
+        ({"decoder.conv_in.weight": (512, 4, 3, 3), DOWN: (128, 128, 3, 3)}, "bad.safetensors does not fit"),
+        ({"first_stage_model.decoder.conv_in.weight": (32, 4, 3, 3)}, "holds no whole autoencoder"),
+        ({"anything": (1,)}, "holds no whole autoencoder of Stable Diffusion"),
+    ],
+)
+def test_files_of_other_autoencoders_are_refused(path, names, words, tmp_path):
+    save_file({name: torch.zeros(shape) for name, shape in names.items()}, tmp_path / "bad.safetensors")
+    assert words in refusal(Model(str(path), vae=str(tmp_path / "bad.safetensors")))
+    (tmp_path / "bad.onnx").touch()
+    assert "neither a .safetensors nor" in refusal(Model(str(path), vae=str(tmp_path / "bad.onnx")))
 
 
 class RunsCode:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from engine.clips import ArrayClip
+from engine.devices import choose_dtype, multiplies_bfloat16
 from engine.editing import EditError, Editor
 from engine.fatezero.attention import Call
 from engine.fatezero.keys import key_frames
@@ -60,6 +61,26 @@ def result(small_checkpoint, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tuned") / "result"
     assert tune(str(small_checkpoint), clip(), ASKED, out, device="cpu") == []
     return out
+
+
+def test_the_disk_has_all_of_the_result_before_the_state_is_removed(small_checkpoint, tmp_path, monkeypatch):
+    out, synced, removed, swift, remove = tmp_path / "out", [], [], os.fsync, shutil.rmtree
+
+    def sync(file: int) -> None:
+        synced.append(os.fstat(file).st_ino)
+        swift(file)
+
+    def check(folder: Path, **how) -> None:
+        inodes = {path: path.stat().st_ino for path in (out, *out.rglob("*")) if folder not in (path, path.parent)}
+        assert {path for path, inode in inodes.items() if inode not in synced} == set()
+        assert len(inodes) > 10 and synced[-2:] == [inodes[out / "model_index.json"], inodes[out]]
+        removed.append(folder)
+        remove(folder, **how)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(shutil, "rmtree", check)
+    tune(str(small_checkpoint), clip(2), replace(ASKED, steps=1), out, device="cpu")
+    assert removed == [out / "tuning"] and not removed[0].exists()
 
 
 def test_it_begins_as_the_image_model_with_the_same_keys_and_normalisation(small_checkpoint):
@@ -129,6 +150,15 @@ def test_layers_that_are_computed_again_give_the_same_bits(small_checkpoint):
         states.append((losses, learning.state()))
     assert states[0][0] == states[1][0]
     assert all(torch.equal(tensor, states[1][1][name]) for name, tensor in states[0][1].items())
+
+
+def test_a_gpu_that_only_imitates_bfloat16_trains_in_float32(monkeypatch):
+    """The device is said to be one: there need be none here."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not multiplies_bfloat16(torch.device("cuda"))
+    assert choose_dtype("auto", torch.device("cuda")) == torch.float16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert multiplies_bfloat16(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -307,10 +337,14 @@ def test_a_tuning_of_the_built_in_model_that_was_ended_goes_on_in_the_same_bits(
     assert heard == [3] and digests(tmp_path / "out") == digests(small)
 
 
-@pytest.mark.parametrize("another_vae", [False, True])
+@pytest.mark.parametrize("another_vae", ["", "folder", "file"])
 def test_a_single_file_becomes_a_folder(small_checkpoint, tmp_path, another_vae):
-    save_file(single(modules("sd2"), "sd2"), tmp_path / "base.safetensors")
-    vae = str(small_checkpoint) if another_vae else ""
+    base = single(modules("sd2"), "sd2")
+    save_file(base, tmp_path / "base.safetensors")
+    save_file(
+        {name: 2 * tensor for name, tensor in base.items() if "first_stage" in name}, tmp_path / "vae.safetensors"
+    )
+    vae = {"": "", "folder": str(small_checkpoint), "file": str(tmp_path / "vae.safetensors")}[another_vae]
     model = Model(str(tmp_path / "base.safetensors"), vae=vae, prediction="v_prediction")
     before = load(model, CPU, torch.float32)
     add_fresh_parts(before.unet, rank=4, seed=0)

@@ -40,9 +40,10 @@ def test_a_misspelt_field_is_not_overlooked(tmp_path):
 
 
 def test_frames_are_in_the_order_of_their_names(tmp_path):
-    for name in ("00010.png", "00002.PNG", "notes.txt"):
+    named = ["00002.PNG", "00010.png", "shot01.png", "shot1.png", "shot2.png", "shot10 b.png", "shot10.png"]
+    for name in (*reversed(named), "notes.txt", "._00001.png"):
         (tmp_path / name).touch()
-    assert [path.name for path in farm_job.frames_of(tmp_path)] == ["00002.PNG", "00010.png"]
+    assert [path.name for path in farm_job.frames_of(tmp_path)] == named
     for folder in (tmp_path / "missing", tmp_path / "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(ProtocolError):

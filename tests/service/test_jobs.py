@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from protocol import limits, models
 from protocol.errors import ProtocolError
-from tests.service.harness import PATIENCE, finished, wait_until
+from protocol.models import Model
+from tests.service.harness import PATIENCE, finished, small_checkpoint, wait_until
 
 
 def pixels(path) -> np.ndarray:
@@ -60,6 +63,23 @@ def test_events_tell_of_the_steps(connection, settings, clip):
     fractions = [status.fraction for status in seen]
     assert fractions == sorted(fractions)
     assert any(status.seconds_left is not None for status in seen)
+
+
+def test_a_checkpoint_that_was_changed_in_place_is_read_again(connection, settings, clip, shared_engine, tmp_path):
+    frames, mine, other = clip(2), small_checkpoint(tmp_path / "mine"), tmp_path / "other"
+
+    def edited(name: str, folder: Path, job_id: str) -> list[bytes]:
+        models.add(shared_engine.home, Model(str(folder)), name)
+        connection.submit(job_id, settings(model=name), frames)
+        assert (status := finished(connection, job_id)).state == "done", status.error
+        return [path.read_bytes() for path in connection.fetch(job_id, tmp_path / job_id).frames]
+
+    before = edited("mine", mine, "before-change")
+    path = mine / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: 1.1 * tensor for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+    after = edited("mine", mine, "after-change")
+    shutil.copytree(mine, other)
+    assert after == edited("other", other, "changed-elsewhere") != before
 
 
 def test_submitting_again_finds_the_same_job(connection, settings, clip, tmp_path):

@@ -187,7 +187,7 @@ def test_what_is_complete_gets_its_name_though_the_engine_was_killed_before_it_h
     assert engine.end(signal.SIGTERM) == 0
 
 
-def test_the_server_gives_the_name_again_after_any_end_and_drops_only_what_has_none(tmp_path, settings):
+def test_the_server_gives_the_name_again_after_any_end_and_drops_only_what_has_none(tmp_path, settings, monkeypatch):
     def work(job_id: str) -> Work:
         tuning = Tuning(name="jeep")
         return Work(job_id=job_id, settings=settings(), frames=["0" * 64], fps=24.0, task="tune", tuning=tuning)
@@ -196,8 +196,12 @@ def test_the_server_gives_the_name_again_after_any_end_and_drops_only_what_has_n
     for each in (mine, other):
         tunings.working_folder(tmp_path, each).mkdir(parents=True)
     (tunings.working_folder(tmp_path, mine) / "model_index.json").write_text("{}")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
     for _ in range(2):
         assert tunings.register(tmp_path, mine) == ("jeep", [])
+    folders = (tmp_path / models.TUNED_FOLDER).stat().st_ino, tmp_path.stat().st_ino
+    assert [inode for inode in synced if inode in folders] == [*folders, *folders], "first its place, then its name"
     models.remove(tmp_path, "jeep")  # as if it had been killed before that was on disk
     assert tunings.register(tmp_path, mine) == ("jeep", [])
     place = tunings.folder_of(tmp_path, mine)
