@@ -95,7 +95,10 @@ class Client:
         self._commands.put(partial(self._transfers.append, Task(job_id, partial(self._fetch, job_id, landing, masks))))
 
     def cancel(self, job_id: str, landing: Landing | None) -> None:
-        """End a job wherever it is, and remove what has arrived of it; `JobLost` follows, and at last `Told`."""
+        """End a job wherever it is, and remove what has arrived of it; `JobLost` follows, and at last `Told`.
+
+        Where the engine does not do it, `Refused` follows, and it is followed as before.
+        """
         self._cancelled.add(job_id)
         self._commands.put(partial(self._cancel, job_id, landing))
 
@@ -197,6 +200,7 @@ class Client:
         self._next_status = 0.0
 
     def _cancel(self, job_id: str, landing: Landing | None) -> None:
+        self._cancelled.add(job_id)
         self._drop_tasks({job_id})
         self._unsent.discard(job_id)
         if landing:
@@ -283,7 +287,13 @@ class Client:
         self.events.put(events.Arrived(job_id, folder, len(fetched.frames), self.link.welcome.engine, mask_set))
 
     def _forget(self, job_id: str) -> None:
-        self.link.connection.forget(job_id)
+        try:
+            self.link.connection.forget(job_id)
+        except ProtocolError as error:
+            if error.code not in LOST:  # it goes on there, and is to be seen
+                self._cancelled.discard(job_id)
+                self._follow(job_id)
+            raise
         self._lose(job_id, None)
         self.events.put(events.Told(job_id))
 

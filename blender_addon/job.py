@@ -124,7 +124,9 @@ class Job:
         job._digest, job._made_by, job._frames = record.digest, record.made_by, record.frames
         job._landing = record.landing and Landing(record.landing)
         job.state, job.steps = "queued", 0
-        if record.state == "over":
+        if record.tell == "forget":
+            job.state = "cancelled"  # whatever it was, it has only to be ended where its engine has it
+        elif record.state == "over":
             job.state = "done"
         elif record.state == "arrived":
             job.folder = record.landing
@@ -208,11 +210,15 @@ class Job:
                 self._tell = ""
             case events.JobLost() if self.final:
                 pass  # it was ended here at once, and now there
-            case events.JobLost(trouble=None):
+            case events.JobLost(trouble=trouble) if trouble is None or self._tell == "forget":
                 self.end("cancelled")
             case events.JobLost(trouble=trouble):
                 self.end("failed", self._cut_off() if self._was_sending and not self.at_engine else trouble)
-            case _ if self.cancelling:
+            case events.Refused(trouble=trouble):
+                if self.cancelling and not self.final:  # it goes on there: to be seen, and cancelled again
+                    self.state = "queued"
+                self.cancelling, self.trouble = False, trouble
+            case _ if self.cancelling or self.state == "cancelled":
                 pass
             case events.Sending(done=done, total=total) | events.Fetching(done=done, total=total):
                 self.step, self.steps = done, total
@@ -246,8 +252,6 @@ class Job:
                     self.end("done")
             case events.NotFetched(trouble=trouble):
                 self.state, self.trouble = "unfetched", trouble
-            case events.Refused(trouble=trouble):
-                self.trouble = trouble
 
     def fetch(self, client: Client) -> None:
         """Bring the result here."""
@@ -273,6 +277,9 @@ class Job:
 
     def take_up(self, client: Client) -> None:
         """Go on with a client that has just been told to start."""
+        if self._tell == "forget":
+            self._drop(client)
+            return
         if self._tell:
             client.tell(self.id, self._tell)
         if self.state in ("queued", "running", "paused", "fetching", "unfetched"):
@@ -283,7 +290,6 @@ class Job:
         if self.state == "exporting":
             self.end("cancelled")
             return
-        self.cancelling = True
         self._drop(client)
 
     def change(self, client: Client, how: str) -> None:
@@ -300,7 +306,7 @@ class Job:
             self.end("cancelled", self.trouble)
 
     def _drop(self, client: Client | None) -> None:
-        self._tell = "forget"
+        self.cancelling, self._tell = True, "forget"
         if client:
             client.cancel(self.id, self._landing)
         elif self._landing:

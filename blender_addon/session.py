@@ -120,6 +120,7 @@ class Session:
         if isinstance(place, Local) and place.python is None and self.engine == "off":
             raise Trouble(*NOT_INSTALLED)
         self.trouble = None
+        self._over += [job for job in self.jobs if job.state == "cancelled"]
         self.jobs = [job for job in self.jobs if job.state != "cancelled"]
         self.jobs.append(job := Job.begin(source, settings, place.name, task, own_masks, tuning))
         job.replaces, job.known_digest = replaces, known_digest
