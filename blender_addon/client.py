@@ -390,10 +390,10 @@ class Client:
         self._rest(trouble)
 
     def _rest(self, trouble: Trouble | None) -> None:
-        """Do nothing until `start`. What the engine has not got yet is lost, for that reason or because of `stop`."""
+        """Do nothing until `start`. Where that is for a trouble, what the engine has not got yet is lost for it."""
         self._wanted = self._was_there = False
         self._tries.forget()
-        unsent = set(self._unsent)
+        unsent = set(self._unsent) if trouble else set()
         self._drop_tasks(unsent)
         for job_id in unsent:
             self._lose(job_id, trouble)

@@ -304,7 +304,7 @@ WORDS = {
     "Engine's Python": "Python der Engine",
     "The Python that has the engine installed. Empty: the one that Install Engine has made": "Das Python, in dem die Engine installiert ist. Leer: das, welches „Engine installieren“ angelegt hat",
     "When Blender Closes": "Wenn Blender schließt",
-    "What the engine on this computer does once no Blender is open any more; no job is ever lost": "Was die Engine auf diesem Rechner tut, sobald kein Blender mehr offen ist; nie geht ein Auftrag verloren",
+    "What the engine on this computer does once no Blender is open any more. An edit that is still being exported or sent then has to be begun again; no other one is lost": "Was die Engine auf diesem Rechner tut, sobald kein Blender mehr offen ist. Eine Bearbeitung, die dann noch exportiert oder gesendet wird, muss neu begonnen werden; keine andere geht verloren",
     "Install For": "Installieren für",
     "What the engine shall compute on": "Womit die Engine rechnen soll",
     "Python to Install With": "Python zum Installieren",

@@ -155,6 +155,33 @@ class TestEngines:
         addon.jobs.wait(300)
         landed_once(project, job)
 
+    def test_one_that_is_stopped_keeps_what_is_exported_and_sent_for_the_next(
+        self, addon, project, session, begin, monkeypatch
+    ):
+        stop_engine(addon)
+        monkeypatch.setattr(addon.session, "TICK_BUDGET", 0.0)
+        sent = begin()
+        reach(session, "sending")  # no engine can have answered yet
+        exported = begin(1, name="other")
+        session.tick()
+        stop_engine(addon)
+        for _ in range(5):
+            session.tick()
+        assert (sent.state, exported.state, exported.step) == ("sending", "exporting", 1)
+        assert addon.panels.queue.progress_text(exported, session) == "Goes on when the engine is started"
+        assert not session.busy and session.engine == "off" and session.trouble is None
+        bpy.ops.fatezero.start_engine()
+        addon.jobs.wait(300)
+        assert [(job.state, job.trouble) for job in session.jobs] == [("done", None)] * 2
+
+    def test_one_that_is_started_while_it_stops(self, addon, session, begin):
+        begin(LONG)
+        reach(session, "running")
+        session.stop_engine()
+        job = begin(1, name="other")
+        addon.jobs.wait(300, job)
+        assert job.state == "done", "the wait does not end with the first engine"
+
     def test_a_job_that_is_cancelled_without_one_is_forgotten_by_the_next(self, addon, session, begin, ask):
         job = begin(ENDLESS)
         reach(session, "running")
