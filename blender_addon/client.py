@@ -19,7 +19,7 @@ from pathlib import Path
 from . import events, mask_files
 from .early import Early
 from .landing import Landing
-from .link import ABSENT, LOST, Link
+from .link import ABSENT, Link, breaks
 from .orders import Order
 from .places import Local, Place
 from .protocol import files, limits
@@ -236,7 +236,7 @@ class Client:
                 tasks.appendleft(task)
                 raise
         except ProtocolError as error:
-            if error.code in LOST:
+            if breaks(error):
                 tasks.appendleft(task)
                 raise
             trouble = told(error)
@@ -278,7 +278,7 @@ class Client:
         except Cancelled:
             raise
         except Exception as error:  # whatever it is, the job is not one that is being fetched any more
-            if isinstance(error, ProtocolError) and error.code in (*LOST, "no-such-job"):
+            if isinstance(error, ProtocolError) and (breaks(error) or error.code == "no-such-job"):
                 raise
             self.events.put(events.NotFetched(job_id, told(error)))
             return
@@ -290,7 +290,7 @@ class Client:
         try:
             self.link.connection.forget(job_id)
         except ProtocolError as error:
-            if error.code not in LOST:  # it goes on there, and is to be seen
+            if not breaks(error):  # it goes on there, and is to be seen
                 self._cancelled.discard(job_id)
                 self._follow(job_id)
             raise
@@ -331,7 +331,7 @@ class Client:
         try:
             status = self.link.connection.status(job_id, preview=True)
         except ProtocolError as error:
-            if error.code in LOST:
+            if breaks(error):
                 raise
             self._lose(job_id, told(error))
             return

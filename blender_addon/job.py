@@ -14,6 +14,7 @@ from .export import Export, OwnMasks
 from .landing import Landing
 from .mask_files import About
 from .orders import Order
+from .protocol import limits
 from .protocol.messages import Task, WordSeen
 from .protocol.settings import EditSettings
 from .protocol.tuning import Tuning
@@ -200,7 +201,7 @@ class Job:
         self.state, self.step = "sending", self.upload.sent
         self.upload.end()
         masks = self._own_masks.frames if self._own_masks else []
-        fps, project = self.source.fps / self.source.step, strips.as_text(self.document.path.stem)
+        fps, project = min(self.source.fps / self.source.step, limits.MAX_FPS), strips.as_text(self.document.path.stem)
         client.submit(Order(self.id, self.settings, self._export.frames, fps, project, self.task, masks, self.tuning))
 
     def handle(self, event: events.Event, client: Client) -> None:

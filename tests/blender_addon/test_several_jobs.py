@@ -98,6 +98,25 @@ def test_one_that_fails_does_not_hold_up_the_others(addon, project, session, beg
     assert session.jobs == [right] and session.trouble is None
 
 
+def test_one_that_the_engine_does_not_understand_does_not_end_the_connection(
+    addon, project, session, begin, strip, monkeypatch
+):
+    running = begin(strip, steps=900)
+    tick_until(session, lambda: running.state == "running")
+    connection = session.client.link.connection
+    project.scene.render.fps = 2400
+    with monkeypatch.context() as patch:
+        patch.setattr(getattr(addon, "protocol.limits"), "MAX_FPS", 10_000)
+        wrong = begin(strip)
+        tick_until(session, lambda: wrong.final)
+    assert wrong.state == "failed" and "cannot be understood" in str(wrong.trouble)
+    assert session.client.link.connection is connection and running.state == "running"
+    session.cancel(running)
+    right = begin(strip)  # so fast a clip is sent with the wire's highest rate
+    tick_until(session, lambda: right.final)
+    assert (right.state, right.trouble) == ("done", None)
+
+
 def test_what_failed_can_be_tried_again(addon, project, session, begin, strip, checkpoint, tmp_path):
     """A checkpoint that breaks after its job was taken on, as on a disk that is unplugged."""
     before = begin(strip, steps=900)
