@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from . import events, mask_files
 from .early import Early
+from .followed import Followed
 from .landing import Landing
 from .link import ABSENT, Link, breaks
 from .orders import Order
@@ -31,8 +31,6 @@ from .tries import Tries
 from .trouble import Trouble, as_is, told
 from .uploads import Ahead, Uploads
 
-STATUS_EVERY = 1.0
-"""Seconds between two questions for a job's state; events come sooner, but may be lost."""
 LASTING = 20.0
 """Seconds after which a connection counts as one that holds."""
 
@@ -55,9 +53,7 @@ class Client:
         self._transfers: deque[Task] = deque()
         self._uploads, self._early = Uploads(), Early(early)
         self._unsent: set[str] = set()
-        self._followed: set[str] = set()
-        self._done: set[str] = set()
-        self._next_status = 0.0
+        self._followed = Followed()
         self._thread = threading.Thread(target=self._run, name="FateZero client", daemon=True)
         self._thread.start()
 
@@ -150,7 +146,7 @@ class Client:
         connected = self.link.connection is not None
         tasks, ahead, early = self._requests or self._transfers, self._uploads.waiting, self._early.waiting
         try:
-            self._next_command(0.0 if connected and (tasks or ahead or early) else 0.05)()
+            self._next_command(0.0 if connected and (tasks or ahead or early or self._followed.due) else 0.05)()
             return
         except queue.Empty:
             pass
@@ -196,8 +192,6 @@ class Client:
     def _follow(self, job_id: str) -> None:
         self._want()
         self._followed.add(job_id)
-        self._done.discard(job_id)
-        self._next_status = 0.0
 
     def _cancel(self, job_id: str, landing: Landing | None) -> None:
         self._cancelled.add(job_id)
@@ -222,8 +216,7 @@ class Client:
         self.link.connect(self._stop_if_unwanted)
         self._was_there = True
         self._requests.appendleft(Task("", self.link.say_when_alone))
-        self._done.clear()
-        self._next_status = 0.0
+        self._followed.ask_all_anew()
         self.events.put(events.EngineChanged("ready", self.link.welcome))
 
     def _do(self, tasks: deque[Task]) -> None:
@@ -312,22 +305,23 @@ class Client:
         if self.link.age > LASTING:
             self._tries.forget()
         for status in self.link.connection.events():
-            if status.final:
-                self._next_status = 0.0  # ask: an event has no blobs
-            elif status.job_id in self._followed - self._done:  # one that came while `_ask` heard of its end is old
+            if not self._followed.open(status.job_id):
+                pass  # one that came while `_ask` heard of its end is old
+            elif status.final:
+                self._followed.add(status.job_id)  # ask: an event has no blobs
+            else:
                 self._hear(status)
         for seen, pictures in self.link.connection.previews():
             if seen.job_id in self._followed:
                 preview = events.Preview(list(pictures), seen.frames, seen.step, seen.steps)
                 self.events.put(events.Previewed(seen.job_id, preview))
-        if time.monotonic() >= self._next_status:
-            for job_id in self._followed - self._done:
-                self._ask(job_id)
-            self._next_status = time.monotonic() + STATUS_EVERY
+        if job_id := self._followed.due:
+            self._ask(job_id)
         if held := self.link.held():
             self.events.put(events.EngineHolds(*held))
 
     def _ask(self, job_id: str) -> None:
+        self._followed.asked(job_id)
         try:
             status = self.link.connection.status(job_id, preview=True)
         except ProtocolError as error:
@@ -341,7 +335,7 @@ class Client:
             self._lose(job_id, None)
         else:
             if status.state == "done":
-                self._done.add(job_id)
+                self._followed.done(job_id)
             self._hear(status)
 
     def _hear(self, status: JobStatus) -> None:

@@ -117,6 +117,39 @@ def test_one_that_the_engine_does_not_understand_does_not_end_the_connection(
     assert (right.state, right.trouble) == ("done", None)
 
 
+def test_many_jobs_do_not_hold_up_what_is_asked_of_one(addon, project, session, begin, strip, monkeypatch):
+    """Over a line on which each answer takes a while."""
+    job = begin(strip, steps=900)
+    tick_until(session, lambda: job.state == "running")
+    frames, client = sorted((project.folder / "media" / "clip").iterdir()), session.client
+    others = [f"one-of-many-{number}" for number in range(20)]
+    for other in others:
+        client.submit(addon.orders.Order(other, job.settings, frames, 24.0, "", "edit", [], None))
+    wait_until(lambda: all(other in client._followed for other in others))
+    connection, asked = client.link.connection, []
+    ask, pause = connection.status, connection.pause
+
+    def ask_slowly(job_id, **named):
+        time.sleep(0.1)
+        asked.append(job_id)
+        return ask(job_id, **named)
+
+    monkeypatch.setattr(connection, "status", ask_slowly)
+    monkeypatch.setattr(connection, "pause", lambda job_id: (asked.append("pause"), pause(job_id))[1])
+    wait_until(lambda: len(asked) > 1)
+    before = len(asked)
+    session.change(job, "pause")
+    tick_until(session, lambda: "pause" in asked)
+    assert asked.index("pause") - before <= 2, "it does not wait until all are asked for"
+    asked.clear()
+    wait_until(lambda: len(asked) > len(others))
+    assert {*others, job.id} <= set(asked[: len(others) + 2]), "each has its turn"
+    for other in others:
+        client.cancel(other, None)
+    session.cancel(job)
+    tick_until(session, lambda: not client._followed)
+
+
 def test_what_failed_can_be_tried_again(addon, project, session, begin, strip, checkpoint, tmp_path):
     """A checkpoint that breaks after its job was taken on, as on a disk that is unplugged."""
     before = begin(strip, steps=900)
