@@ -7,7 +7,6 @@ connection is lost: the thread connects again, starts a local engine again, and 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import queue
 import threading
 from collections import deque
@@ -22,15 +21,16 @@ from .landing import Landing
 from .link import ABSENT, Link, breaks
 from .orders import Order
 from .places import Local, Place
-from .protocol import files, limits
 from .protocol.errors import ProtocolError
 from .protocol.messages import JobStatus
 from .standing import Standing
-from .tasks import Cancelled, Task, drop
+from .tasks import Cancelled, PutOff, Task, drop
 from .tries import Tries
-from .trouble import Trouble, as_is, told
+from .trouble import Trouble, as_is, told, waits
 from .uploads import Ahead, Uploads
 
+_FULL = {"queue-full", "store-full", "disk-full"}
+"""The engine has no room for a job, which time may mend."""
 LASTING = 20.0
 """Seconds after which a connection counts as one that holds."""
 
@@ -51,6 +51,7 @@ class Client:
         self._tries = Tries()
         self._requests: deque[Task] = deque()
         self._transfers: deque[Task] = deque()
+        self._no_room = PutOff()
         self._uploads, self._early = Uploads(), Early(early)
         self._unsent: set[str] = set()
         self._followed = Followed()
@@ -144,6 +145,7 @@ class Client:
         """Take in a command, or else do one thing for the jobs."""
         self._stand_if_asked()
         connected = self.link.connection is not None
+        self._transfers += self._no_room.due()
         tasks, ahead, early = self._requests or self._transfers, self._uploads.waiting, self._early.waiting
         try:
             self._next_command(0.0 if connected and (tasks or ahead or early or self._followed.due) else 0.05)()
@@ -233,7 +235,10 @@ class Client:
                 tasks.appendleft(task)
                 raise
             trouble = told(error)
-            if task.job_id in self._unsent or error.code == "no-such-job":
+            if error.refused and error.code in _FULL and task.job_id in self._unsent:
+                self._no_room.add(task)
+                self.events.put(events.Refused(task.job_id, waits(trouble)))
+            elif task.job_id in self._unsent or error.code == "no-such-job":
                 self._lose(task.job_id, trouble)
             else:
                 self.events.put(events.Refused(task.job_id, trouble))
@@ -241,18 +246,12 @@ class Client:
     def _submit(self, order: Order) -> None:
         self._stop_if_unwanted(order.job_id)
         with self.link.for_transfer(partial(self._beside, order.job_id)) as connection:
-            status = connection.submit(
-                order.job_id, order.settings, order.frames, order.fps, partial(self._report, events.Sending, order.job_id),
-                task=order.task, own_masks=order.own_masks, project=order.project[: limits.MAX_PROJECT_CHARACTERS],
-                tuning=order.tuning, before_digest=partial(self._beside, order.job_id),
-            )  # fmt: skip
-        names = ""
-        for path in order.frames:
-            self._stand_if_asked()
-            names += files.digest(path)
+            report, beside = partial(self._report, events.Sending, order.job_id), partial(self._beside, order.job_id)
+            status = order.send(connection, report, beside)
+        digest = order.digest(self._stand_if_asked)
         self._unsent.discard(order.job_id)
         self._follow(order.job_id)
-        self.events.put(events.Sent(order.job_id, hashlib.sha256(names.encode()).hexdigest()))
+        self.events.put(events.Sent(order.job_id, digest))
         self.events.put(events.JobChanged(status))
 
     def _change(self, job_id: str, how: str, *arguments: str) -> None:
@@ -396,3 +395,4 @@ class Client:
     def _drop_tasks(self, jobs: set[str]) -> None:
         drop(self._requests, jobs)
         drop(self._transfers, jobs)
+        self._no_room.drop(jobs)

@@ -224,7 +224,7 @@ class Job:
             case events.Sending(done=done, total=total) | events.Fetching(done=done, total=total):
                 self.step, self.steps = done, total
             case events.Sent(digest=digest):
-                self._digest, self.at_engine = digest, True
+                self._digest, self.at_engine, self.trouble = digest, True, None
                 self._end_export()
             case events.JobChanged(status=status) if status.state == "done":
                 self.notes, self.timings, self.words = status.notes, status.timings, status.words

@@ -78,6 +78,7 @@ WORDS = {
     "Open {file} to place them, or place them here.": "Öffnen Sie {file}, um sie einzusetzen, oder setzen Sie sie hier ein.",
     "'{name}' had not reached the engine when Blender ended.": "„{name}“ war noch nicht bei der Engine, als Blender beendet wurde.",
     "Edit the strip again.": "Bearbeiten Sie den Strip noch einmal.",
+    "{reason} The edit waits here, and is sent again every few seconds.": "{reason} Die Bearbeitung wartet hier und wird alle paar Sekunden wieder gesendet.",
     "{reason} The edited frames are in {folder}.": "{reason} Die bearbeiteten Einzelbilder liegen in {folder}.",
     "Add them with Add, Image/Sequence.": "Fügen Sie sie mit „Hinzufügen“, „Bild/Sequenz“ ein.",
     "Another file was opened before all of '{name}' was exported.": "Eine andere Datei wurde geöffnet, bevor alles von „{name}“ exportiert war.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 
@@ -148,6 +149,44 @@ def test_many_jobs_do_not_hold_up_what_is_asked_of_one(addon, project, session, 
         client.cancel(other, None)
     session.cancel(job)
     tick_until(session, lambda: not client._followed)
+
+
+@pytest.fixture
+def crowded(addon, no_engine, tmp_path, monkeypatch):
+    """The engine takes one job at a time."""
+    program = tmp_path / "python"
+    patched = "import runpy, sys, protocol.limits; protocol.limits.MAX_CLIENT_JOBS = 1; del sys.argv[:2]; "
+    run = "runpy.run_module('engine', run_name='__main__', alter_sys=True)"
+    program.write_text(f'#!/bin/bash\nexec {os.environ["FATEZERO_ENGINE_PYTHON"]} -c "{patched}{run}" "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("FATEZERO_ENGINE_PYTHON", str(program))
+    monkeypatch.setattr(addon.tasks, "PUT_OFF", 0.5)
+
+
+def test_what_the_engine_has_no_room_for_is_sent_later(addon, project, session, crowded, begin, strip):
+    first = begin(strip, steps=900)
+    tick_until(session, lambda: first.state == "running")
+    second, third = begin(strip), begin(strip)
+    troubles = []
+
+    def look() -> bool:
+        if second.trouble and second.trouble not in troubles:
+            troubles.append(second.trouble)
+        return len(troubles) > 2 and third.trouble
+
+    tick_until(session, look, 60.0)
+    assert (second.state, third.state) == ("sending", "sending")
+    assert str(second.trouble) == (
+        "1 jobs are waiting already. Wait for one to finish, or cancel one. "
+        "The edit waits here, and is sent again every few seconds."
+    )
+    assert addon.batches.Batch([second]).troubles == [], "it has not failed"
+    session.cancel(third)
+    tick_until(session, lambda: third.state == "cancelled")
+    session.cancel(first)
+    tick_until(session, lambda: second.final)
+    assert (second.state, second.trouble, session.trouble) == ("done", None, None)
+    assert third.state == "cancelled"
 
 
 def test_what_failed_can_be_tried_again(addon, project, session, begin, strip, checkpoint, tmp_path):
