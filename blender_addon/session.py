@@ -134,7 +134,7 @@ class Session:
         """End a job, wherever it is."""
         job.cancel(self._client_of(job))
         if not job.final and (self.engine != "ready" or not self.has(job)):
-            job.end("cancelled")  # the engine learns of it later
+            self._step(job, job.end, "cancelled")  # the engine learns of it later
         self.keep()
 
     def change(self, job: Job, how: str) -> None:
