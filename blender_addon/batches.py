@@ -33,7 +33,7 @@ class Batch:
     @property
     def troubles(self) -> list[tuple[str, Trouble]]:
         """For each strip that something went wrong with, what."""
-        return self.failed + [(job.source.name, job.trouble) for job in self.jobs if job.trouble]
+        return self.failed + [(job.source.name, job.trouble) for job in self.jobs if job.trouble and not job.under_way]
 
     @property
     def pictures(self) -> tuple[float, int]:

@@ -274,6 +274,8 @@ def _see_through(found: list[Job], report) -> None:
             time.sleep(0.02)
         for job in found:
             stage = (job.state == "running" and job.stage) or job.state
+            if job.trouble and job.under_way:
+                stage += f". {job.trouble}"
             if said.get(job.id) != stage:
                 said[job.id] = stage
                 print(f"{job.source.name} ({job.settings.target}): {stage}", file=report, flush=True)

@@ -7,10 +7,8 @@ connection is lost: the thread connects again, starts a local engine again, and 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -18,21 +16,21 @@ from pathlib import Path
 
 from . import events, mask_files
 from .early import Early
+from .followed import Followed
 from .landing import Landing
-from .link import ABSENT, LOST, Link
+from .link import ABSENT, Link, breaks
 from .orders import Order
 from .places import Local, Place
-from .protocol import files, limits
 from .protocol.errors import ProtocolError
 from .protocol.messages import JobStatus
 from .standing import Standing
-from .tasks import Cancelled, Task, drop
+from .tasks import Cancelled, PutOff, Task, drop
 from .tries import Tries
-from .trouble import Trouble, as_is, told
+from .trouble import Trouble, as_is, told, waits
 from .uploads import Ahead, Uploads
 
-STATUS_EVERY = 1.0
-"""Seconds between two questions for a job's state; events come sooner, but may be lost."""
+_FULL = {"queue-full", "store-full", "disk-full"}
+"""The engine has no room for a job, which time may mend."""
 LASTING = 20.0
 """Seconds after which a connection counts as one that holds."""
 
@@ -53,11 +51,10 @@ class Client:
         self._tries = Tries()
         self._requests: deque[Task] = deque()
         self._transfers: deque[Task] = deque()
+        self._no_room = PutOff()
         self._uploads, self._early = Uploads(), Early(early)
         self._unsent: set[str] = set()
-        self._followed: set[str] = set()
-        self._done: set[str] = set()
-        self._next_status = 0.0
+        self._followed = Followed()
         self._thread = threading.Thread(target=self._run, name="FateZero client", daemon=True)
         self._thread.start()
 
@@ -95,7 +92,10 @@ class Client:
         self._commands.put(partial(self._transfers.append, Task(job_id, partial(self._fetch, job_id, landing, masks))))
 
     def cancel(self, job_id: str, landing: Landing | None) -> None:
-        """End a job wherever it is, and remove what has arrived of it; `JobLost` follows, and at last `Told`."""
+        """End a job wherever it is, and remove what has arrived of it; `JobLost` follows, and at last `Told`.
+
+        Where the engine does not do it, `Refused` follows, and it is followed as before.
+        """
         self._cancelled.add(job_id)
         self._commands.put(partial(self._cancel, job_id, landing))
 
@@ -145,9 +145,10 @@ class Client:
         """Take in a command, or else do one thing for the jobs."""
         self._stand_if_asked()
         connected = self.link.connection is not None
+        self._transfers += self._no_room.due()
         tasks, ahead, early = self._requests or self._transfers, self._uploads.waiting, self._early.waiting
         try:
-            self._next_command(0.0 if connected and (tasks or ahead or early) else 0.05)()
+            self._next_command(0.0 if connected and (tasks or ahead or early or self._followed.due) else 0.05)()
             return
         except queue.Empty:
             pass
@@ -193,10 +194,9 @@ class Client:
     def _follow(self, job_id: str) -> None:
         self._want()
         self._followed.add(job_id)
-        self._done.discard(job_id)
-        self._next_status = 0.0
 
     def _cancel(self, job_id: str, landing: Landing | None) -> None:
+        self._cancelled.add(job_id)
         self._drop_tasks({job_id})
         self._unsent.discard(job_id)
         if landing:
@@ -218,8 +218,7 @@ class Client:
         self.link.connect(self._stop_if_unwanted)
         self._was_there = True
         self._requests.appendleft(Task("", self.link.say_when_alone))
-        self._done.clear()
-        self._next_status = 0.0
+        self._followed.ask_all_anew()
         self.events.put(events.EngineChanged("ready", self.link.welcome))
 
     def _do(self, tasks: deque[Task]) -> None:
@@ -232,11 +231,14 @@ class Client:
                 tasks.appendleft(task)
                 raise
         except ProtocolError as error:
-            if error.code in LOST:
+            if breaks(error):
                 tasks.appendleft(task)
                 raise
             trouble = told(error)
-            if task.job_id in self._unsent or error.code == "no-such-job":
+            if error.refused and error.code in _FULL and task.job_id in self._unsent:
+                self._no_room.add(task)
+                self.events.put(events.Refused(task.job_id, waits(trouble)))
+            elif task.job_id in self._unsent or error.code == "no-such-job":
                 self._lose(task.job_id, trouble)
             else:
                 self.events.put(events.Refused(task.job_id, trouble))
@@ -244,18 +246,12 @@ class Client:
     def _submit(self, order: Order) -> None:
         self._stop_if_unwanted(order.job_id)
         with self.link.for_transfer(partial(self._beside, order.job_id)) as connection:
-            status = connection.submit(
-                order.job_id, order.settings, order.frames, order.fps, partial(self._report, events.Sending, order.job_id),
-                task=order.task, own_masks=order.own_masks, project=order.project[: limits.MAX_PROJECT_CHARACTERS],
-                tuning=order.tuning, before_digest=partial(self._beside, order.job_id),
-            )  # fmt: skip
-        names = ""
-        for path in order.frames:
-            self._stand_if_asked()
-            names += files.digest(path)
+            report, beside = partial(self._report, events.Sending, order.job_id), partial(self._beside, order.job_id)
+            status = order.send(connection, report, beside)
+        digest = order.digest(self._stand_if_asked)
         self._unsent.discard(order.job_id)
         self._follow(order.job_id)
-        self.events.put(events.Sent(order.job_id, hashlib.sha256(names.encode()).hexdigest()))
+        self.events.put(events.Sent(order.job_id, digest))
         self.events.put(events.JobChanged(status))
 
     def _change(self, job_id: str, how: str, *arguments: str) -> None:
@@ -274,7 +270,7 @@ class Client:
         except Cancelled:
             raise
         except Exception as error:  # whatever it is, the job is not one that is being fetched any more
-            if isinstance(error, ProtocolError) and error.code in (*LOST, "no-such-job"):
+            if isinstance(error, ProtocolError) and (breaks(error) or error.code == "no-such-job"):
                 raise
             self.events.put(events.NotFetched(job_id, told(error)))
             return
@@ -283,7 +279,13 @@ class Client:
         self.events.put(events.Arrived(job_id, folder, len(fetched.frames), self.link.welcome.engine, mask_set))
 
     def _forget(self, job_id: str) -> None:
-        self.link.connection.forget(job_id)
+        try:
+            self.link.connection.forget(job_id)
+        except ProtocolError as error:
+            if not breaks(error):  # it goes on there, and is to be seen
+                self._cancelled.discard(job_id)
+                self._follow(job_id)
+            raise
         self._lose(job_id, None)
         self.events.put(events.Told(job_id))
 
@@ -302,26 +304,27 @@ class Client:
         if self.link.age > LASTING:
             self._tries.forget()
         for status in self.link.connection.events():
-            if status.final:
-                self._next_status = 0.0  # ask: an event has no blobs
-            elif status.job_id in self._followed - self._done:  # one that came while `_ask` heard of its end is old
+            if not self._followed.open(status.job_id):
+                pass  # one that came while `_ask` heard of its end is old
+            elif status.final:
+                self._followed.add(status.job_id)  # ask: an event has no blobs
+            else:
                 self._hear(status)
         for seen, pictures in self.link.connection.previews():
             if seen.job_id in self._followed:
                 preview = events.Preview(list(pictures), seen.frames, seen.step, seen.steps)
                 self.events.put(events.Previewed(seen.job_id, preview))
-        if time.monotonic() >= self._next_status:
-            for job_id in self._followed - self._done:
-                self._ask(job_id)
-            self._next_status = time.monotonic() + STATUS_EVERY
+        if job_id := self._followed.due:
+            self._ask(job_id)
         if held := self.link.held():
             self.events.put(events.EngineHolds(*held))
 
     def _ask(self, job_id: str) -> None:
+        self._followed.asked(job_id)
         try:
             status = self.link.connection.status(job_id, preview=True)
         except ProtocolError as error:
-            if error.code in LOST:
+            if breaks(error):
                 raise
             self._lose(job_id, told(error))
             return
@@ -331,7 +334,7 @@ class Client:
             self._lose(job_id, None)
         else:
             if status.state == "done":
-                self._done.add(job_id)
+                self._followed.done(job_id)
             self._hear(status)
 
     def _hear(self, status: JobStatus) -> None:
@@ -380,10 +383,10 @@ class Client:
         self._rest(trouble)
 
     def _rest(self, trouble: Trouble | None) -> None:
-        """Do nothing until `start`. What the engine has not got yet is lost, for that reason or because of `stop`."""
+        """Do nothing until `start`. Where that is for a trouble, what the engine has not got yet is lost for it."""
         self._wanted = self._was_there = False
         self._tries.forget()
-        unsent = set(self._unsent)
+        unsent = set(self._unsent) if trouble else set()
         self._drop_tasks(unsent)
         for job_id in unsent:
             self._lose(job_id, trouble)
@@ -392,3 +395,4 @@ class Client:
     def _drop_tasks(self, jobs: set[str]) -> None:
         drop(self._requests, jobs)
         drop(self._transfers, jobs)
+        self._no_room.drop(jobs)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .link import LOST
+from .link import breaks
 from .protocol.connection import Connection
 from .protocol.errors import ProtocolError
 from .protocol.messages import JobStatus
@@ -57,7 +57,7 @@ class Early:
             names = connection.written(job_id, known.fetched)[:AT_A_TIME]
             connection.fetch_ahead(names, self.folder_of(job_id), still_wanted)
         except ProtocolError as error:
-            if error.code in LOST:
+            if breaks(error):
                 raise
             names = []
         known.fetched += len(names)

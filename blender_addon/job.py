@@ -14,6 +14,7 @@ from .export import Export, OwnMasks
 from .landing import Landing
 from .mask_files import About
 from .orders import Order
+from .protocol import limits
 from .protocol.messages import Task, WordSeen
 from .protocol.settings import EditSettings
 from .protocol.tuning import Tuning
@@ -124,7 +125,9 @@ class Job:
         job._digest, job._made_by, job._frames = record.digest, record.made_by, record.frames
         job._landing = record.landing and Landing(record.landing)
         job.state, job.steps = "queued", 0
-        if record.state == "over":
+        if record.tell == "forget":
+            job.state = "cancelled"  # whatever it was, it has only to be ended where its engine has it
+        elif record.state == "over":
             job.state = "done"
         elif record.state == "arrived":
             job.folder = record.landing
@@ -198,7 +201,7 @@ class Job:
         self.state, self.step = "sending", self.upload.sent
         self.upload.end()
         masks = self._own_masks.frames if self._own_masks else []
-        fps, project = self.source.fps / self.source.step, strips.as_text(self.document.path.stem)
+        fps, project = min(self.source.fps / self.source.step, limits.MAX_FPS), strips.as_text(self.document.path.stem)
         client.submit(Order(self.id, self.settings, self._export.frames, fps, project, self.task, masks, self.tuning))
 
     def handle(self, event: events.Event, client: Client) -> None:
@@ -208,16 +211,20 @@ class Job:
                 self._tell = ""
             case events.JobLost() if self.final:
                 pass  # it was ended here at once, and now there
-            case events.JobLost(trouble=None):
+            case events.JobLost(trouble=trouble) if trouble is None or self._tell == "forget":
                 self.end("cancelled")
             case events.JobLost(trouble=trouble):
                 self.end("failed", self._cut_off() if self._was_sending and not self.at_engine else trouble)
-            case _ if self.cancelling:
+            case events.Refused(trouble=trouble):
+                if self.cancelling and not self.final:  # it goes on there: to be seen, and cancelled again
+                    self.state = "queued"
+                self.cancelling, self.trouble = False, trouble
+            case _ if self.cancelling or self.state == "cancelled":
                 pass
             case events.Sending(done=done, total=total) | events.Fetching(done=done, total=total):
                 self.step, self.steps = done, total
             case events.Sent(digest=digest):
-                self._digest, self.at_engine = digest, True
+                self._digest, self.at_engine, self.trouble = digest, True, None
                 self._end_export()
             case events.JobChanged(status=status) if status.state == "done":
                 self.notes, self.timings, self.words = status.notes, status.timings, status.words
@@ -246,8 +253,6 @@ class Job:
                     self.end("done")
             case events.NotFetched(trouble=trouble):
                 self.state, self.trouble = "unfetched", trouble
-            case events.Refused(trouble=trouble):
-                self.trouble = trouble
 
     def fetch(self, client: Client) -> None:
         """Bring the result here."""
@@ -273,6 +278,9 @@ class Job:
 
     def take_up(self, client: Client) -> None:
         """Go on with a client that has just been told to start."""
+        if self._tell == "forget":
+            self._drop(client)
+            return
         if self._tell:
             client.tell(self.id, self._tell)
         if self.state in ("queued", "running", "paused", "fetching", "unfetched"):
@@ -283,7 +291,6 @@ class Job:
         if self.state == "exporting":
             self.end("cancelled")
             return
-        self.cancelling = True
         self._drop(client)
 
     def change(self, client: Client, how: str) -> None:
@@ -300,7 +307,7 @@ class Job:
             self.end("cancelled", self.trouble)
 
     def _drop(self, client: Client | None) -> None:
-        self._tell = "forget"
+        self.cancelling, self._tell = True, "forget"
         if client:
             client.cancel(self.id, self._landing)
         elif self._landing:

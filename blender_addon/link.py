@@ -30,8 +30,12 @@ HELD_EVERY = 4.0
 
 ABSENT = {"no-engine", "connection-lost", "time-out", "too-many-connections"}
 """Errors of a connection that time may mend."""
-LOST = ABSENT | {"wrong-key", "not-allowed", "endpoint-damaged", "malformed", "version-mismatch"}
-"""Errors after which a connection is of no more use."""
+_LOST = ABSENT | {"wrong-key", "not-allowed", "endpoint-damaged", "malformed", "version-mismatch"}
+
+
+def breaks(error: ProtocolError) -> bool:
+    """Whether a connection is of no more use after the error. A request that the engine calls malformed is only refused."""
+    return error.code in _LOST and not (error.code == "malformed" and error.refused)
 
 
 class Link:

@@ -47,7 +47,8 @@ class FATEZERO_AP_preferences(bpy.types.AddonPreferences):
     )
     when_closed: EnumProperty(
         name="When Blender Closes",
-        description="What the engine on this computer does once no Blender is open any more; no job is ever lost",
+        description="What the engine on this computer does once no Blender is open any more. "
+        "An edit that is still being exported or sent then has to be begun again; no other one is lost",
         items=[
             ("at-once", "End at Once", "End; jobs go on where they were when Blender is opened again"),
             ("after-queue", "Finish the Queue", "Finish all jobs, then end; results are placed when Blender is opened"),

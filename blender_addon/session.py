@@ -52,6 +52,8 @@ class Session:
         """What the disk last did not take, and when (of `time.monotonic`) that is tried again."""
         self._keep_again = 0.0
         self._look = True
+        self._wanted = False
+        """Whether the engine shall run: it was started, and neither stopped nor given up since."""
         self._held = False
         """Whether the client's thread is asked to stand still."""
 
@@ -74,7 +76,7 @@ class Session:
 
     def carries_on(self, job: Job) -> bool:
         """Whether time alone brings the job further: it does not while the engine is off."""
-        return job.state in ("exporting", "placing") or (job.under_way and self.engine != "off" and self.has(job))
+        return job.state == "placing" or (job.under_way and self.engine != "off" and self.has(job))
 
     def has(self, job: Job) -> bool:
         """Whether the job is with the engine that is chosen now."""
@@ -120,10 +122,11 @@ class Session:
         if isinstance(place, Local) and place.python is None and self.engine == "off":
             raise Trouble(*NOT_INSTALLED)
         self.trouble = None
+        self._over += [job for job in self.jobs if job.state == "cancelled"]
         self.jobs = [job for job in self.jobs if job.state != "cancelled"]
         self.jobs.append(job := Job.begin(source, settings, place.name, task, own_masks, tuning))
         job.replaces, job.known_digest = replaces, known_digest
-        if self.engine == "off":
+        if not self._wanted:
             self.start_engine()  # it starts while the frames are exported
         return job
 
@@ -131,7 +134,7 @@ class Session:
         """End a job, wherever it is."""
         job.cancel(self._client_of(job))
         if not job.final and (self.engine != "ready" or not self.has(job)):
-            job.end("cancelled")  # the engine learns of it later
+            self._step(job, job.end, "cancelled")  # the engine learns of it later
         self.keep()
 
     def change(self, job: Job, how: str) -> None:
@@ -162,16 +165,15 @@ class Session:
             self.use_place()  # a Python may have been installed meanwhile
         if self.engine == "off":
             self.engine = "starting"
+        self._wanted = True
         self.client.start()
         for job in (*self.jobs, *self._over):
             if self.has(job):
                 job.take_up(self.client)
 
     def stop_engine(self) -> None:
-        """End the engine; the jobs that it has go on with the next one."""
-        for job in self.jobs:
-            if job.state == "exporting":
-                job.end("cancelled")
+        """End the engine; its jobs, those too that are exported or sent for it, go on with the next one."""
+        self._wanted = False
         self.client.stop()
 
     def free_memory(self) -> None:
@@ -190,7 +192,7 @@ class Session:
         if client:
             client.leave()
             self._held = False
-            self._client, self.engine, self.welcome = None, "off", None
+            self._client, self.engine, self.welcome, self._wanted = None, "off", None, False
         for job in self.jobs:
             if job.state == "exporting":
                 job.move_to(place.name)
@@ -306,7 +308,7 @@ class Session:
             self._ensure_engine()
 
     def _ensure_engine(self) -> None:
-        if self.engine == "off":
+        if not self._wanted:
             try:
                 self.start_engine()
             except Trouble as trouble:
@@ -354,7 +356,9 @@ class Session:
             yield self._client.events.get()
 
     def _engine_changed(self, event: events.EngineChanged) -> None:
-        self.engine, self.welcome = event.state, event.welcome or self.welcome
+        self._wanted = self._wanted and not (event.state == "off" and event.trouble)
+        stopped_and_started = event.state == "off" and self._wanted
+        self.engine, self.welcome = "starting" if stopped_and_started else event.state, event.welcome or self.welcome
         if event.state != "ready":
             self.holds = None
         if event.state == "ready":
@@ -375,7 +379,9 @@ class Session:
             self.trouble = job.trouble or (None if self.trouble is before else self.trouble)
 
     def _next_to_export(self) -> Job | None:
-        """The first job that is to be exported, while the engine takes on more of them."""
+        """The first job that is to be exported, while there is an engine, and it takes on more of them."""
+        if not self._wanted:
+            return None
         at_engine = sum(job.under_way and job.state != "exporting" for job in self.jobs)
         waiting = (job for job in self.jobs if job.state == "exporting")
         return next(waiting, None) if at_engine < MOST_AT_ENGINE else None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+
+PUT_OFF = 5.0
+"""Seconds until it is tried again to hand over a job that the engine has no room for."""
 
 
 class Cancelled(Exception):
@@ -17,6 +21,28 @@ class Task:
 
     job_id: str
     do: Callable[[], None]
+
+
+class PutOff:
+    """Tasks that wait until it is time to try them again."""
+
+    def __init__(self):
+        self._waiting: deque[tuple[float, Task]] = deque()
+
+    def add(self, task: Task) -> None:
+        """Try it again after a while."""
+        self._waiting.append((time.monotonic() + PUT_OFF, task))
+
+    def due(self) -> list[Task]:
+        """Those whose time has come, which wait no more."""
+        found = []
+        while self._waiting and self._waiting[0][0] <= time.monotonic():
+            found.append(self._waiting.popleft()[1])
+        return found
+
+    def drop(self, jobs: set[str]) -> None:
+        """Forget those of these jobs."""
+        self._waiting = deque(each for each in self._waiting if each[1].job_id not in jobs)
 
 
 def drop(tasks: deque[Task], jobs: set[str]) -> None:

@@ -33,6 +33,11 @@ def as_is(sentence: str, remedy: str = "") -> Trouble:
     return Trouble("{what}", "{way_out}" if remedy else "", what=sentence, way_out=remedy)
 
 
+def waits(reason: Trouble) -> Trouble:
+    """What is said of an edit that the engine has no room for now."""
+    return Trouble("{reason} The edit waits here, and is sent again every few seconds.", reason=reason)
+
+
 def told(error: Exception) -> Trouble:
     """What is said of any error. One that nobody has foreseen is printed in Blender's console, with all that led to it."""
     if isinstance(error, Trouble):

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from .link import LOST
+from .link import breaks
 from .protocol import limits
 from .protocol.connection import Connection
 from .protocol.errors import ProtocolError
@@ -60,7 +60,7 @@ class Ahead:
                 self.end()
                 return
         except ProtocolError as error:
-            if error.code in LOST:
+            if breaks(error):
                 raise
             self.end()
             return

@@ -289,8 +289,20 @@ class Connection:
     ) -> Iterator[list[Path]]:
         """Fetch blobs, each into the files that want it, and yield these as they are complete.
 
-        A blob that was cut off before goes on where it was.
+        A blob that was cut off before goes on where it was; where that is beyond its end, all begin anew.
         """
+        lacking = dict(lacking)
+        try:
+            yield from self._go_on(lacking, still_wanted)
+        except ProtocolError as error:
+            if not (error.refused and error.code == "malformed"):
+                raise
+            if not sum(files.start_anew(paths[0], blob) for blob, paths in lacking.items()):
+                raise
+            yield from self._go_on(lacking, still_wanted)
+
+    def _go_on(self, lacking: dict[str, list[Path]], still_wanted: Callable[[], None]) -> Iterator[list[Path]]:
+        """The same once; what is complete is lacking no more."""
         todo = deque(
             Request(messages.Read(blob=blob, offset=files.received(paths[0], blob))) for blob, paths in lacking.items()
         )
@@ -298,7 +310,7 @@ class Connection:
         try:
             for request, answer in self._transfer(todo, messages.Piece):
                 blob, piece = request.message.blob, answer.message
-                if piece.size > limits.MAX_BLOB_BYTES or len(answer.buffers) != 1:
+                if piece.size > limits.MAX_BLOB_BYTES or len(answer.buffers) != 1 or blob not in lacking:
                     raise nonsense()
                 if blob not in downloads:
                     downloads[blob] = Download(lacking[blob][0], blob)
@@ -308,7 +320,7 @@ class Connection:
                 still_wanted()
                 if downloads[blob].received >= piece.size:
                     downloads.pop(blob).finish(lacking[blob])
-                    yield lacking[blob]
+                    yield lacking.pop(blob)
         finally:
             for download in downloads.values():
                 download.close()

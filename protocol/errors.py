@@ -49,11 +49,14 @@ CODES = {
 
 
 class ProtocolError(Exception):
-    """Something that cannot be done: `code`, one of `CODES`, for programs; `sentence` and `remedy` (one each) for people."""
+    """Something that cannot be done: `code`, one of `CODES`, for programs; `sentence` and `remedy` (one each) for people.
 
-    def __init__(self, code: str, sentence: str, remedy: str = ""):
+    `refused`: the other side says so of one request; the connection is as good as before, whatever the code.
+    """
+
+    def __init__(self, code: str, sentence: str, remedy: str = "", *, refused: bool = False):
         super().__init__(f"{sentence} {remedy}".strip())
-        self.code, self.sentence, self.remedy = code, sentence, remedy
+        self.code, self.sentence, self.remedy, self.refused = code, sentence, remedy, refused
 
 
 def full_disk(error: OSError) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from . import limits
 from .errors import UNREADABLE, ProtocolError
 from .files import pictures
 from .messages import FramesPerSecond
@@ -41,7 +42,7 @@ class FarmJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def write(folder: Path, settings: EditSettings, name: str, fps: float) -> Path:
     """Write the job file of a shot whose frames are in `folder`/frames, and return it. Raises `OSError`."""
-    job = FarmJob(name=name, settings=settings, fps=fps)
+    job = FarmJob(name=name, settings=settings, fps=min(fps, limits.MAX_FPS))
     path = folder / JOB_NAME
     temporary = path.with_name(f".{uuid.uuid4().hex}.new")
     temporary.write_bytes(msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")

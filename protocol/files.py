@@ -127,6 +127,15 @@ def received(path: Path, blob: str) -> int:
         return 0
 
 
+def start_anew(path: Path, blob: str) -> bool:
+    """Remove what an earlier `Download` has left for `path`; whether there was anything."""
+    try:
+        _part(path, blob).unlink()
+    except OSError:
+        return False
+    return True
+
+
 class Download:
     """A blob on its way into a file, which appears only when all bytes are there and their digest is the blob's name.
 

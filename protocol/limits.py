@@ -29,6 +29,8 @@ MAX_OFFERED_BLOBS = 256
 """Of one offer."""
 MAX_FRAME_SIDE = 8192
 """Pixels along a frame's width or height."""
+MAX_FPS = 1000
+"""Frames a second of one clip."""
 MAX_MASK_WORDS = 16
 """Words of one job whose masks are wanted."""
 MAX_PROJECT_CHARACTERS = 200

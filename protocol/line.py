@@ -135,7 +135,7 @@ class Line:
         request = waiting.get(answer.request)
         if isinstance(answer, messages.Refusal) and (request or not answer.request):
             if answer.code != "busy" or request is None:
-                raise ProtocolError(answer.code, answer.sentence, answer.remedy)
+                raise ProtocolError(answer.code, answer.sentence, answer.remedy, refused=True)
             request.due = time.monotonic() + BUSY_PAUSE
         elif request:
             if not isinstance(answer, answers):

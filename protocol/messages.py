@@ -17,7 +17,7 @@ from .tuning import Tuning
 BlobName = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z", description="SHA-256 of the bytes, in hex")]
 JobId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z", description="chosen by the client")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-FramesPerSecond = Annotated[float, msgspec.Meta(gt=0, le=1000)]
+FramesPerSecond = Annotated[float, msgspec.Meta(gt=0, le=limits.MAX_FPS)]
 ProjectName = Annotated[str, msgspec.Meta(max_length=limits.MAX_PROJECT_CHARACTERS)]
 Priority = Annotated[int, msgspec.Meta(ge=-10, le=10)]
 ClientName = Annotated[str, msgspec.Meta(max_length=200)]

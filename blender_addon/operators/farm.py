@@ -7,7 +7,7 @@ from bpy.app.translations import pgettext_rpt as rpt_
 
 from .. import compat, documents, export, extent, jobs, strips
 from ..farm import Sending, place_all
-from ..trouble import Trouble
+from ..trouble import Trouble, told
 from .base import refuse
 
 TICK = 0.01
@@ -59,17 +59,25 @@ class FATEZERO_OT_send_to_farm(bpy.types.Operator):
     def modal(self, context, event) -> set[str]:
         """The next frame, or the end."""
         if event.type == "ESC":
-            self._sending.discard()
-            return self._leave(context, {"CANCELLED"})
+            self.cancel(context)
+            return {"CANCELLED"}
         if event.type != "TIMER" or documents.occupied():
             return {"PASS_THROUGH"}
         try:
             self._sending.step()
-        except Trouble as trouble:
-            self._sending.discard()
-            return self._leave(context, refuse(self, trouble))
+        except Exception as error:  # noqa: BLE001  whatever it is, no timer may stay, nor half a shot
+            self.cancel(context)
+            return refuse(self, told(error))
         context.window_manager.progress_update(self._sending.fraction)
-        return self._leave(context, self._told()) if self._sending.complete else {"RUNNING_MODAL"}
+        if not self._sending.complete:
+            return {"RUNNING_MODAL"}
+        self._leave(context)
+        return self._told()
+
+    def cancel(self, context) -> None:
+        """Give up; also called by Blender, when another file is opened."""
+        self._sending.discard()
+        self._leave(context)
 
     def execute(self, context) -> set[str]:
         """Write all, and return when they are there: for scripts."""
@@ -78,10 +86,10 @@ class FATEZERO_OT_send_to_farm(bpy.types.Operator):
             self._sending = sending = begin(context)
             while not sending.complete:
                 sending.step()
-        except Trouble as trouble:
+        except Exception as error:  # noqa: BLE001  whatever it is, half a shot may not stay
             if sending:
                 sending.discard()
-            return refuse(self, trouble)
+            return refuse(self, told(error))
         return self._told()
 
     def _told(self) -> set[str]:
@@ -91,11 +99,10 @@ class FATEZERO_OT_send_to_farm(bpy.types.Operator):
         )
         return {"FINISHED"}
 
-    def _leave(self, context, result: set[str]) -> set[str]:
+    def _leave(self, context) -> None:
         context.window_manager.event_timer_remove(self._timer)
         context.window_manager.progress_end()
         export.clear()
-        return result
 
 
 class FATEZERO_OT_place_farm_results(bpy.types.Operator):

@@ -133,8 +133,8 @@ def progress_text(job: Job, session: Session) -> str:
             return iface_("At {engine}, which is not chosen now").format(engine=job.engine or iface_("this computer"))
         if session.engine == "lost":
             return iface_("Connection lost, trying again")
-        if session.engine == "off":
-            return iface_("Goes on when the engine is started")
+    if session.engine == "off" and job.state != "placing":
+        return iface_("Goes on when the engine is started")
     stage = job.stage if job.state == "running" and job.stage in STAGES else job.state
     text = iface_(STAGES[stage])
     if job.state == "queued" and job.ahead:

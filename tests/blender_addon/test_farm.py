@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from types import SimpleNamespace
 
 import bpy
 import pytest
@@ -55,6 +56,53 @@ def test_the_panels_part_of_a_strip_is_sent(project, addon):
     assert len(frames) == 3
     source = addon.farm._sent(job.parent).source
     assert (source.first, source.count, source.percent) == (11, 3, 50)
+
+
+@pytest.fixture
+def sending(project, engine, addon):
+    """The operator as it is with a window, which there is none of here, with the first frame of a strip written."""
+    project.image_strip("one").select = True
+    project.save()
+    of_blender = addon.operators.farm.FATEZERO_OT_send_to_farm
+    timers = ["the operator's"]
+    manager = SimpleNamespace(
+        event_timer_remove=timers.remove, progress_update=lambda _: None, progress_end=lambda: None
+    )
+    operator = type("Operator", (), {name: vars(of_blender)[name] for name in ("modal", "cancel", "_leave")})()
+    operator.context, operator.timers, operator.told = SimpleNamespace(window_manager=manager), timers, []
+    operator.report = lambda _, words: operator.told.append(words)
+    operator._timer, operator._sending = timers[0], addon.operators.farm.begin(bpy.context)
+    assert operator.modal(operator.context, SimpleNamespace(type="TIMER")) == {"RUNNING_MODAL"}
+    assert len(list((project.folder / addon.farm.FOLDER).glob("*/frames/*"))) == 1
+    yield operator
+    assert operator.timers == [] and list((project.folder / addon.farm.FOLDER).iterdir()) == []
+
+
+def test_half_a_shot_does_not_stay_when_another_file_is_opened(sending):
+    """Blender calls the operator's `cancel` then."""
+    sending.cancel(sending.context)
+
+
+def test_half_a_shot_does_not_stay_where_something_unforeseen_happens(sending, addon, monkeypatch):
+    def render(*_):
+        raise RuntimeError("a bolt from the blue")
+
+    monkeypatch.setattr(addon.export, "render", render)
+    assert sending.modal(sending.context, SimpleNamespace(type="TIMER")) == {"CANCELLED"}
+    assert "a bolt from the blue" in sending.told[0]
+
+
+def test_half_a_shot_does_not_stay_where_a_script_sends_it(project, engine, addon, monkeypatch):
+    project.image_strip("one").select = True
+    project.save()
+
+    def write(*_):
+        raise RuntimeError("a bolt from the blue")
+
+    monkeypatch.setattr(addon.farm.farm_job, "write", write)
+    with pytest.raises(RuntimeError, match="Something unexpected happened .*a bolt from the blue"):
+        bpy.ops.fatezero.send_to_farm()
+    assert list((project.folder / addon.farm.FOLDER).iterdir()) == []
 
 
 def test_nothing_is_sent_where_something_is_wrong(project, engine, addon):

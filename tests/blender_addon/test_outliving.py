@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import bpy
+import msgspec
 import pytest
 
 # isort: split
@@ -49,8 +51,8 @@ def at_once(addon, project):
 def begin(addon, project):
     """Begin an edit of a new strip, as the button does."""
 
-    def begin(steps: int = 1, **settings):
-        strip = project.image_strip(count=2)
+    def begin(steps: int = 1, name: str = "clip", **settings):
+        strip = project.image_strip(name, count=2)
         project.select(strip)
         project.prompts(steps=steps, **settings)
         project.save()
@@ -153,6 +155,33 @@ class TestEngines:
         addon.jobs.wait(300)
         landed_once(project, job)
 
+    def test_one_that_is_stopped_keeps_what_is_exported_and_sent_for_the_next(
+        self, addon, project, session, begin, monkeypatch
+    ):
+        stop_engine(addon)
+        monkeypatch.setattr(addon.session, "TICK_BUDGET", 0.0)
+        sent = begin()
+        reach(session, "sending")  # no engine can have answered yet
+        exported = begin(1, name="other")
+        session.tick()
+        stop_engine(addon)
+        for _ in range(5):
+            session.tick()
+        assert (sent.state, exported.state, exported.step) == ("sending", "exporting", 1)
+        assert addon.panels.queue.progress_text(exported, session) == "Goes on when the engine is started"
+        assert not session.busy and session.engine == "off" and session.trouble is None
+        bpy.ops.fatezero.start_engine()
+        addon.jobs.wait(300)
+        assert [(job.state, job.trouble) for job in session.jobs] == [("done", None)] * 2
+
+    def test_one_that_is_started_while_it_stops(self, addon, session, begin):
+        begin(LONG)
+        reach(session, "running")
+        session.stop_engine()
+        job = begin(1, name="other")
+        addon.jobs.wait(300, job)
+        assert job.state == "done", "the wait does not end with the first engine"
+
     def test_a_job_that_is_cancelled_without_one_is_forgotten_by_the_next(self, addon, session, begin, ask):
         job = begin(ENDLESS)
         reach(session, "running")
@@ -173,6 +202,65 @@ class TestEngines:
         ask("forget", job.id)
         reach(session, "failed")
         assert job.id in str(job.trouble)
+
+
+class TestCancelling:
+    """Whatever is in the way, the engine does not go on for ever with what is cancelled."""
+
+    @pytest.fixture
+    def refused(self, addon, session, begin):
+        """An edit that runs, and whose cancelling the engine has refused, as its journal could not be written."""
+        job = begin(ENDLESS)
+        reach(session, "running")
+        journal = sqlite3.connect(addon.folders.home_folder() / "journal.sqlite3", isolation_level=None)
+        journal.execute("BEGIN EXCLUSIVE")
+        try:
+            assert bpy.ops.fatezero.cancel() == {"FINISHED"}
+            assert job.cancelling and not bpy.ops.fatezero.cancel.poll()
+            tick_until(session, lambda: not job.cancelling, 30.0)
+        finally:
+            journal.close()
+        assert session.trouble is job.trouble and "cannot write its journal" in str(job.trouble)
+        tick_until(session, lambda: job.state == "running")
+        return job
+
+    def test_one_that_is_refused_can_be_made_again(self, session, refused, ask):
+        assert bpy.ops.fatezero.cancel() == {"FINISHED"}
+        tick_until(session, lambda: refused.state == "cancelled" and not refused.record())
+        assert session.trouble is None and refused.id not in [status.job_id for status in ask("jobs")]
+
+    def test_one_that_is_refused_is_made_again_when_the_engine_is_started(self, addon, session, refused, ask):
+        stop_engine(addon)
+        session.start_engine()
+        tick_until(session, lambda: session.engine == "ready" and not refused.record())
+        assert refused.state == "cancelled" and refused.id not in [status.job_id for status in ask("jobs")]
+
+    def test_one_that_the_engine_had_not_heard_when_blender_ended(self, addon, project, session, begin, ask):
+        job = begin(ENDLESS)
+        reach(session, "running")
+        record = msgspec.structs.replace(job.record(), tell="forget")
+        session.close()
+        left = addon.records.Shelf(addon.folders.records_folder())
+        for path in addon.folders.records_folder().rglob("*.json"):
+            path.unlink()  # as they were, had Blender been killed
+        left.put(record)
+        left.close()
+        session.tick()
+        assert session.jobs == [] and not session.busy, "it does not wait for anything"
+        session.start_engine()
+        tick_until(session, lambda: session.engine == "ready" and not session._over)
+        assert job.id not in [status.job_id for status in ask("jobs")]
+
+    def test_one_that_the_engine_has_not_heard_when_the_next_edit_begins(self, addon, session, begin, ask):
+        job = begin(ENDLESS)
+        reach(session, "running")
+        stop_engine(addon)
+        bpy.ops.fatezero.cancel()
+        other = begin(1, name="other")
+        assert session.jobs == [other]
+        reach(session, "done")
+        tick_until(session, lambda: not session._over)
+        assert job.id not in [status.job_id for status in ask("jobs")]
 
 
 class TestBlenders:

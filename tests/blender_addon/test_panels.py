@@ -238,7 +238,7 @@ def test_a_job_in_every_state(drawn, addon, project, no_engine):
     always = {"Edit Strip", "a clip"}
     try:
         for state, at_engine, more in (
-            ("exporting", False, {"Exporting 0/6", "Cancel Edit"}),
+            ("exporting", False, {"Goes on when the engine is started", "Cancel Edit"}),
             ("sending", False, {"Goes on when the engine is started", "Cancel Edit"}),
             ("queued", True, {"Pause Edit", "Cancel Edit"}),
             ("running", True, {"Pause Edit", "Cancel Edit"}),
@@ -258,6 +258,9 @@ def test_a_job_in_every_state(drawn, addon, project, no_engine):
         job.state, job.ahead = "queued", 3
         session.engine = "ready"
         assert addon.panels.queue.progress_text(job, session) == "Waiting, 3 before it"
+        job.state = "exporting"
+        assert addon.panels.queue.progress_text(job, session) == "Exporting 0/6"
+        job.state = "queued"
         session.engine = "lost"
         assert addon.panels.queue.progress_text(job, session) == "Connection lost, trying again"
         job.state, job.steps = "placing", 0

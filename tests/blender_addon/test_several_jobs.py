@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 
@@ -96,6 +97,96 @@ def test_one_that_fails_does_not_hold_up_the_others(addon, project, session, beg
     assert session.trouble is wrong.trouble
     bpy.ops.fatezero.dismiss(job=wrong.id)
     assert session.jobs == [right] and session.trouble is None
+
+
+def test_one_that_the_engine_does_not_understand_does_not_end_the_connection(
+    addon, project, session, begin, strip, monkeypatch
+):
+    running = begin(strip, steps=900)
+    tick_until(session, lambda: running.state == "running")
+    connection = session.client.link.connection
+    project.scene.render.fps = 2400
+    with monkeypatch.context() as patch:
+        patch.setattr(getattr(addon, "protocol.limits"), "MAX_FPS", 10_000)
+        wrong = begin(strip)
+        tick_until(session, lambda: wrong.final)
+    assert wrong.state == "failed" and "cannot be understood" in str(wrong.trouble)
+    assert session.client.link.connection is connection and running.state == "running"
+    session.cancel(running)
+    right = begin(strip)  # so fast a clip is sent with the wire's highest rate
+    tick_until(session, lambda: right.final)
+    assert (right.state, right.trouble) == ("done", None)
+
+
+def test_many_jobs_do_not_hold_up_what_is_asked_of_one(addon, project, session, begin, strip, monkeypatch):
+    """Over a line on which each answer takes a while."""
+    job = begin(strip, steps=900)
+    tick_until(session, lambda: job.state == "running")
+    frames, client = sorted((project.folder / "media" / "clip").iterdir()), session.client
+    others = [f"one-of-many-{number}" for number in range(20)]
+    for other in others:
+        client.submit(addon.orders.Order(other, job.settings, frames, 24.0, "", "edit", [], None))
+    wait_until(lambda: all(other in client._followed for other in others))
+    connection, asked = client.link.connection, []
+    ask, pause = connection.status, connection.pause
+
+    def ask_slowly(job_id, **named):
+        time.sleep(0.1)
+        asked.append(job_id)
+        return ask(job_id, **named)
+
+    monkeypatch.setattr(connection, "status", ask_slowly)
+    monkeypatch.setattr(connection, "pause", lambda job_id: (asked.append("pause"), pause(job_id))[1])
+    wait_until(lambda: len(asked) > 1)
+    before = len(asked)
+    session.change(job, "pause")
+    tick_until(session, lambda: "pause" in asked)
+    assert asked.index("pause") - before <= 2, "it does not wait until all are asked for"
+    asked.clear()
+    wait_until(lambda: len(asked) > len(others))
+    assert {*others, job.id} <= set(asked[: len(others) + 2]), "each has its turn"
+    for other in others:
+        client.cancel(other, None)
+    session.cancel(job)
+    tick_until(session, lambda: not client._followed)
+
+
+@pytest.fixture
+def crowded(addon, no_engine, tmp_path, monkeypatch):
+    """The engine takes one job at a time."""
+    program = tmp_path / "python"
+    patched = "import runpy, sys, protocol.limits; protocol.limits.MAX_CLIENT_JOBS = 1; del sys.argv[:2]; "
+    run = "runpy.run_module('engine', run_name='__main__', alter_sys=True)"
+    program.write_text(f'#!/bin/bash\nexec {os.environ["FATEZERO_ENGINE_PYTHON"]} -c "{patched}{run}" "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("FATEZERO_ENGINE_PYTHON", str(program))
+    monkeypatch.setattr(addon.tasks, "PUT_OFF", 0.5)
+
+
+def test_what_the_engine_has_no_room_for_is_sent_later(addon, project, session, crowded, begin, strip):
+    first = begin(strip, steps=900)
+    tick_until(session, lambda: first.state == "running")
+    second, third = begin(strip), begin(strip)
+    troubles = []
+
+    def look() -> bool:
+        if second.trouble and second.trouble not in troubles:
+            troubles.append(second.trouble)
+        return len(troubles) > 2 and third.trouble
+
+    tick_until(session, look, 60.0)
+    assert (second.state, third.state) == ("sending", "sending")
+    assert str(second.trouble) == (
+        "1 jobs are waiting already. Wait for one to finish, or cancel one. "
+        "The edit waits here, and is sent again every few seconds."
+    )
+    assert addon.batches.Batch([second]).troubles == [], "it has not failed"
+    session.cancel(third)
+    tick_until(session, lambda: third.state == "cancelled")
+    session.cancel(first)
+    tick_until(session, lambda: second.final)
+    assert (second.state, second.trouble, session.trouble) == ("done", None, None)
+    assert third.state == "cancelled"
 
 
 def test_what_failed_can_be_tried_again(addon, project, session, begin, strip, checkpoint, tmp_path):

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from protocol import farm_job
+from protocol import farm_job, limits
 from protocol.errors import ProtocolError
 from protocol.settings import apply_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = apply_preset("shape", "a red ball", "a blue cube", mask_words=("ball",), keep_background=True)
+
+
+def test_a_rate_above_the_wires_is_written_as_its_highest(tmp_path):
+    """Blender's own goes to 32767."""
+    assert farm_job.read(farm_job.write(tmp_path, SETTINGS, "", 2400.0)).fps == limits.MAX_FPS
 
 
 def test_what_is_written_is_read(tmp_path):

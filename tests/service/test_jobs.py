@@ -22,6 +22,18 @@ def pixels(path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
+def test_what_is_left_of_a_transfer_and_longer_than_its_file_is_fetched_anew(connection, settings, clip, tmp_path):
+    connection.submit("beyond", settings(), clip())
+    status = finished(connection, "beyond")
+    whole = [path.read_bytes() for path in connection.fetch("beyond", tmp_path / "whole").frames]
+    left = tmp_path / "out" / "frames"
+    left.mkdir(parents=True)
+    for number, kept in ((1, whole[0][:10]), (2, whole[1] + b"more")):
+        (left / f".{number:05}.png.{status.frames[number - 1][:16]}.part").write_bytes(kept)
+    assert [path.read_bytes() for path in connection.fetch("beyond", tmp_path / "out").frames] == whole
+    assert len(list(left.iterdir())) == len(whole), "and nothing stays"
+
+
 def test_frames_go_there_and_come_back_edited(connection, settings, clip, tmp_path):
     frames = clip(3, 48, 32, seed=1001)  # whose inversion no other test has left in the cache
     sent, received = [], []
