@@ -15,6 +15,7 @@ import msgspec
 from protocol.settings import EditSettings
 
 from .fatezero.keys import FIXED_KEYS, Served, fixed_frames, middle_frame, several_anchors
+from .steady import reach
 
 FRAMES_AT_ONCE = 8
 """In one call of the UNet at most. More would keep no device busier, but take more memory the longer the clip is, and
@@ -75,7 +76,8 @@ def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:
             starts.append(frame)
             chosen = set()
         chosen |= needed[frame]
-    if len(starts) > 1 and frames - starts[-1] < FRAMES_AT_ONCE:  # the last few go with the part before
+    # The last few go with the part before; nor may it be steadied with those that the whole has in its last, shorter call.
+    if len(starts) > 1 and frames - starts[-1] < max(FRAMES_AT_ONCE, reach(settings.steady) + frames % FRAMES_AT_ONCE):
         starts.pop()
     return [Part(first, end) for first, end in zip(starts, [*starts[1:], frames])]
 
