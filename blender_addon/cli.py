@@ -280,7 +280,7 @@ def _see_through(found: list[Job], report) -> None:
                 said[job.id] = stage
                 print(f"{job.source.name} ({job.settings.target}): {stage}", file=report, flush=True)
     deadline = time.monotonic() + PATIENCE
-    while any(job.record() for job in found if job.final) and time.monotonic() < deadline:
+    while any(job.tell for job in found if job.final) and time.monotonic() < deadline:
         jobs.session.tick()  # the engine has yet to hear that it may drop the results
         time.sleep(0.02)
 

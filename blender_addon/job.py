@@ -72,10 +72,10 @@ class Job:
         self.replaces, self.known_digest, self.fingerprint = "", "", ""
         """The job whose result it makes anew; the digest of frames that are not worth sending again; and what the
         strip looked like when it was begun."""
-        self.unsaved = False
-        """Whether its strip is in a document that has not been saved since: until then the job is noted down."""
+        self.unsaved, self.tell = False, ""
+        """Whether its strip is in a document that has not been saved since: until then the job is noted down. And what
+        the engine has yet to be told: `taken`, `forget` or nothing."""
         self._was_sending = False
-        self._tell = ""
         self._digest, self._made_by, self._frames = "", "", 0
         self._landing: Landing | None = None
         self._export: Export | None = None
@@ -121,7 +121,7 @@ class Job:
         )
         job.tuning, job.take_model = record.tuning, record.take_model
         job._was_sending = record.state == "sending"
-        job.at_engine, job._tell, job.notes = not job._was_sending, record.tell, record.notes
+        job.at_engine, job.tell, job.notes = not job._was_sending, record.tell, record.notes
         job._digest, job._made_by, job._frames = record.digest, record.made_by, record.frames
         job._landing = record.landing and Landing(record.landing)
         job.state, job.steps = "queued", 0
@@ -137,7 +137,7 @@ class Job:
     def record(self) -> Record | None:
         """What must be known of it to go on after this Blender; None where that is nothing."""
         over = self.state in ("done", "cancelled") or (self.state == "failed" and not self.at_engine)
-        if self.state == "exporting" or (over and not self._tell and not self.unsaved):
+        if self.state == "exporting" or (over and not self.tell and not self.unsaved):
             return None
         state = "sent" if self.at_engine else "sending"
         if over:
@@ -152,7 +152,7 @@ class Job:
             source=self.source,
             settings=self.settings,
             state=state,
-            tell=self._tell,
+            tell=self.tell,
             landing=self.folder or (self._landing and self._landing.folder),
             digest=self._digest,
             made_by=self._made_by,
@@ -208,10 +208,10 @@ class Job:
         """Take in what the client says about this job."""
         match event:
             case events.Told():
-                self._tell = ""
+                self.tell = ""
             case events.JobLost() if self.final:
                 pass  # it was ended here at once, and now there
-            case events.JobLost(trouble=trouble) if trouble is None or self._tell == "forget":
+            case events.JobLost(trouble=trouble) if trouble is None or self.tell == "forget":
                 self.end("cancelled")
             case events.JobLost(trouble=trouble):
                 self.end("failed", self._cut_off() if self._was_sending and not self.at_engine else trouble)
@@ -245,7 +245,7 @@ class Job:
                 pass
             case events.Arrived(folder=folder, frames=frames, made_by=made_by, mask_set=mask_set):
                 self.folder, self._frames, self._made_by, self.mask_set = folder, frames, made_by, mask_set
-                self._tell = "taken"
+                self.tell = "taken"
                 client.tell(self.id, "taken")
                 if self.task == "edit":
                     self.look_for_document()
@@ -272,17 +272,17 @@ class Job:
     def _take_model(self, name: str, client: Client) -> None:
         """The engine has what it made, and keeps it: nothing comes here."""
         if not self.final:
-            self.model, self._tell = name, "taken"
+            self.model, self.tell = name, "taken"
             client.tell(self.id, "taken")
             self.end("done")
 
     def take_up(self, client: Client) -> None:
         """Go on with a client that has just been told to start."""
-        if self._tell == "forget":
+        if self.tell == "forget":
             self._drop(client)
             return
-        if self._tell:
-            client.tell(self.id, self._tell)
+        if self.tell:
+            client.tell(self.id, self.tell)
         if self.state in ("queued", "running", "paused", "fetching", "unfetched"):
             client.follow(self.id)
 
@@ -307,7 +307,7 @@ class Job:
             self.end("cancelled", self.trouble)
 
     def _drop(self, client: Client | None) -> None:
-        self.cancelling, self._tell = True, "forget"
+        self.cancelling, self.tell = True, "forget"
         if client:
             client.cancel(self.id, self._landing)
         elif self._landing:

@@ -28,11 +28,14 @@ if what == "begin":
 else:
     session.tick()
     job = session.job
-while session.carries_on(job) or job.record():  # until the engine knows that the result is taken
+while session.carries_on(job):
     if not session.tick():
         time.sleep(0.02)
     if what == "begin" and job.state == "running" and job.stage == "invert":
         print("RUNNING", flush=True)
         time.sleep(600)
 bpy.ops.wm.save_mainfile()
+while job.record():  # until the engine knows that the result is taken
+    if not session.tick():
+        time.sleep(0.02)
 print("ENDED", job.state, job.trouble, flush=True)
