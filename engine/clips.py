@@ -24,6 +24,8 @@ from .errors import EditError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
+OTHER_SUFFIXES = {*IMAGE_SUFFIXES, ".avi", ".gif", ".apng", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ogv", ".exr"}
+"""Of files that nobody means as a folder's name."""
 DEFAULT_RATE = Fraction(24)
 DEFAULT_CODEC = "libx264", {"crf": "16"}
 CODECS = {".webm": ("libvpx-vp9", {"crf": "16", "b": "0"})}
@@ -102,7 +104,10 @@ def read_clip(
         raise EditError("clip", f"There is no file or folder '{path}'.", "Check the path.")
     frames, rate = _read_folder(path, start, end) if path.is_dir() else _read_video(path, start, end, note)
     if not len(frames):
-        raise EditError("clip", f"'{path}' has no frames from {start} to {end or 'its end'}.", "Choose another range.")
+        raise EditError(
+            "clip", f"'{path}' has no frames from {start} to {'its end' if end is None else end}.",
+            "Choose an earlier range." if start else "Give a video file, or a folder with images.",
+        )  # fmt: skip
     return frames, rate
 
 
@@ -119,6 +124,11 @@ def pixel_aspect(path: Path) -> Fraction:
 
 def check_output(path: Path) -> None:
     """EditError with code `exists` where `write_clip` would replace what is there, or `cannot-write` where it could not."""
+    if path.suffix.lower() in OTHER_SUFFIXES:
+        raise EditError(
+            "cannot-write", f"A clip is written as {', '.join(VIDEO_SUFFIXES)}, or as a folder of PNGs, and '{path.name}' is "
+            "called as none of these.", "Give another name.",
+        )  # fmt: skip
     if path.suffix.lower() in VIDEO_SUFFIXES:
         if path.exists():
             raise EditError(

@@ -85,7 +85,9 @@ def read(home: Path) -> Endpoint:
     try:
         endpoint = msgspec.json.decode(path.read_bytes(), type=Endpoint)
     except FileNotFoundError:
-        raise ProtocolError("no-engine", "No engine is running.", "Start the engine.") from None
+        raise ProtocolError(
+            "no-engine", f"No engine runs in {home}.", "Start one with `python -m engine serve`."
+        ) from None
     except OSError as error:
         raise ProtocolError(
             "cannot-read", f"The engine's endpoint file {path} cannot be read ({error.strerror}).",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> int:
 
 def _edit(options: argparse.Namespace) -> None:
     home = endpoint.default_home()
-    model = _model(home, options.model or BUILTIN_MODEL)
+    model = model_of(home, options.model or BUILTIN_MODEL)
     settings = settings_of(options, models.base_of(model))
     mask_paths = _mask_paths(options.out, settings.mask_words)
     for path in (options.out, *mask_paths.values()):
@@ -42,10 +43,11 @@ def _edit(options: argparse.Namespace) -> None:
     notes: list[str] = []
     frames, rate = read_clip(options.clip, start, end, notes.append)
     aspect = pixel_aspect(options.clip)
-    from ..editing import Editor, Progress  # here, as it imports torch: a wrong word or path is answered at once
-
-    editor = Editor.load(model, options.device, settings.precision, home)
     with tqdm(total=100, bar_format="{desc:8} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}", leave=False) as bar:
+        bar.set_description_str("load")
+        from ..editing import Editor, Progress  # here, as it imports torch: a wrong word or path is answered at once
+
+        editor = Editor.load(model, options.device, settings.precision, home)
 
         def show(progress: Progress) -> None:
             bar.set_description_str(progress.stage, refresh=False)
@@ -53,7 +55,7 @@ def _edit(options: argparse.Namespace) -> None:
 
         result = editor.edit(frames, settings, show)
     write_clip(options.out, result.frames, rate, aspect, notes.append)
-    print(f"{len(result.frames)} frames: {options.out}")
+    print(f"{len(result.frames)} frame{'s' * (len(result.frames) > 1)}: {options.out}")
     for word, masks in result.masks.items():
         write_clip(mask_paths[word], masks, rate, aspect)
         print(f"mask of '{word}': {mask_paths[word]}")
@@ -61,9 +63,17 @@ def _edit(options: argparse.Namespace) -> None:
         print(f"note: {note}")
 
 
-def _model(home: Path, name: str) -> Model:
-    """What was called by a name that the engine in `home` knows, else by its path."""
-    return models.resolve(home, name) if name in models.known(home) else Model(name)
+def model_of(home: Path, name: str) -> Model:
+    """What was called by a name that the engine in `home` knows, else by its path; EditError where it is neither."""
+    known = models.known(home)
+    if name in known:
+        return models.resolve(home, name)
+    if not Path(name).expanduser().exists():
+        raise EditError(
+            "checkpoint", f"There is no checkpoint folder or file '{name}', nor a model of that name.",
+            f"Known by name are: {', '.join(known)}.",
+        )  # fmt: skip
+    return Model(name)
 
 
 def settings_of(options: argparse.Namespace, base: str = "") -> EditSettings:
@@ -237,14 +247,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _window(text: str) -> Window:
     start, _, end = text.rpartition(":")
-    return Window(float(start or 0), float(end))
+    try:
+        return Window(float(start or 0), float(end))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' must be END or START:END, such as 0.5 or 0.2:0.8") from error
 
 
 def frame_range(text: str) -> tuple[int, int | None]:
-    start, colon, end = text.partition(":")
-    if not colon or int(start or 0) < 0 or int(end or 1) < 1:
-        raise argparse.ArgumentTypeError("must be START:END, such as 0:16")
-    return int(start or 0), int(end) if end else None
+    found = re.fullmatch(r"([0-9]*):([0-9]*)", text)
+    if not found or (found[2] and int(found[1] or 0) >= int(found[2])):
+        raise argparse.ArgumentTypeError("must be START:END with END beyond START, such as 0:16")
+    return int(found[1] or 0), int(found[2]) if found[2] else None
 
 
 def _pair(value_type):
@@ -252,7 +265,10 @@ def _pair(value_type):
         word, equals, value = text.rpartition("=")
         if not equals:
             raise argparse.ArgumentTypeError(f"'{text}' must be WORD=VALUE")
-        return word, value_type(value)
+        try:
+            return word, value_type(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"'{value}' in '{text}' is no number") from error
 
     return parse
 

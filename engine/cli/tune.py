@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from protocol import endpoint, models
+from protocol import endpoint
 from protocol.settings import BUILTIN_MODEL
 from protocol.tuning import usual
 
 from ..clips import read_clip, write_clip
 from . import run
-from .edit import frame_range
+from .edit import frame_range, model_of
 
 if TYPE_CHECKING:
     from ..tuning.tune import TuneProgress
@@ -27,6 +27,8 @@ def main(argv: list[str]) -> int:
 
 
 def _tune(options: argparse.Namespace) -> None:
+    home = endpoint.default_home()
+    model = model_of(home, options.model)
     start, end = options.frames
     frames, rate = read_clip(options.clip, start, end)
     from ..tuning.tune import TuneSettings, tune  # here, as it imports torch: a wrong path is answered at once
@@ -34,8 +36,6 @@ def _tune(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in ("steps", "rate", "rank", "seed")}
     chosen = usual(options.model)._asdict() | {name: value for name, value in given.items() if value is not None}
     settings = TuneSettings(options.prompt, **chosen)
-    home = endpoint.default_home()
-    model = models.resolve(home, options.model) if options.model in models.known(home) else options.model
     with tqdm(
         total=settings.steps, bar_format="{n}/{total} |{bar}| {elapsed}<{remaining} {postfix}", leave=False
     ) as bar:
@@ -49,7 +49,7 @@ def _tune(options: argparse.Namespace) -> None:
         every = options.sample_every if options.samples else 0
         notes = tune(model, frames, settings, options.out, show, device=options.device, sample_every=every)
     print(f"tuned on {len(frames)} frames: {options.out}")
-    print(f"To give it a name: python -m engine models add {options.out}")
+    print(f"To give it a name: python -m engine models add {options.out} --name NAME")
     for note in notes:
         print(f"note: {note}")
 

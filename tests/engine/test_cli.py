@@ -66,6 +66,18 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path, small_checkpoint):
     assert "name the words that may change" in engine(
         "edit", folder, *PROMPTS, "--preset", "style", "--keep-background", *out, code=1
     )
+    assert "Known by name are: builtin" in engine("edit", folder, *PROMPTS, "--model", "buitlin", *out, code=1)
+    assert "or as a folder of PNGs" in engine("edit", folder, *PROMPTS, "--out", tmp_path / "out.avi", code=1)
+    assert "has no frames from 5 to its end. Choose an earlier range." in engine(
+        "edit", folder, *PROMPTS, "--frames", "5:", *out, code=1
+    )
+    for option, value, words in (
+        ("--frames", "5:3", "END beyond START"),
+        ("--frames", "a:b", "must be START:END"),
+        ("--cross-window", "x", "must be END or START:END"),
+        ("--weight", "blue=much", "'much' in 'blue=much' is no number"),
+    ):
+        assert words in engine("edit", folder, *PROMPTS, option, value, *out, code=2)
     taken = engine("edit", folder, *PROMPTS, "--out", folder, code=1)
     assert "is not an empty folder" in taken
     (tmp_path / "out-mask-cube").mkdir()
@@ -117,7 +129,7 @@ def test_a_model_tuned_from_the_built_in_one_edits_with_its_presets(tmp_path):
     models.add(tmp_path / "home", models.Model(str(folder)), "mine")
     for name in (str(folder), "mine"):
         asked = ["in", "--out", "out", "--source", words[0], "--target", words[1], "--preset", "shape", "--model", name]
-        base = models.base_of(edit._model(tmp_path / "home", name))
+        base = models.base_of(edit.model_of(tmp_path / "home", name))
         small = apply_preset("shape", *words)
         assert edit.settings_of(edit._parser().parse_args(asked), base) == replace(small, model=name)
 
