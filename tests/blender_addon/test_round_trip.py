@@ -216,7 +216,7 @@ def test_another_file_opened_while_it_is_edited(project, session, start, tmp_pat
     assert frames.is_relative_to(project.folder) and len(list(frames.iterdir())) == 2
     assert str(session.trouble) == (
         f"'clip' is not in the file that is open now. The edited frames are in {frames}. "
-        "Open project.blend to place them."
+        "Open project.blend to place them, or place them here."
     )
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".blend1"].count("fatezero") == 0
     assert not session.busy

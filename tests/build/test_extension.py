@@ -107,12 +107,15 @@ def name_of_metadata(names):
 
 
 INSTALL = """
+import os
 import sys
 import bpy
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.ops.extensions.package_install_files(filepath=sys.argv[1], repo="user_default", enable_on_install=True)
 assert "bl_ext.user_default.fatezero_vse" in bpy.context.preferences.addons, "it is not enabled"
 assert hasattr(bpy.types, "FATEZERO_OT_edit_strip")
+sys.stdout.flush()
+os._exit(0)  # 4.2 as a module crashes at its end where an add-on's property has had a callback
 """
 
 
