@@ -37,15 +37,6 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[precision]
 
 
-def autoencoder_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """What the autoencoder of a UNet in `dtype` computes in.
-
-    float32, as some overflow in float16; but on a CPU that edits in bfloat16, which has float32's range, the same: in
-    little more than half the time, with results 62 dB from float32's (docs/speed.md).
-    """
-    return dtype if (device.type, dtype) == ("cpu", torch.bfloat16) else torch.float32
-
-
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a CPU has instructions for it (AVX512_BF16 or AMX), or a GPU does; others only imitate it, slower than float32."""
     if device.type != "cpu":

@@ -23,6 +23,8 @@ class Profile:
     """Whether the checkpoint was trained with group normalisation over all frames; None: either will do."""
     words: frozenset[str] | None = None
     """All words that the checkpoint was taught, where these are few; None: as many as its text encoder knows."""
+    half_autoencoder: bool = False
+    """Whether its autoencoder, too, may compute in bfloat16 on a CPU that edits in it: nobody sees a difference."""
     needs_whole_clip: bool = False
     """Whether layers see all frames of a row, so that a clip cannot be edited in parts with the same result."""
 

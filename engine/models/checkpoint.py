@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from protocol.models import PROFILE_FILE, Model
 from protocol.settings import BUILTIN_MODEL
 
-from ..devices import autoencoder_dtype, memory_format
+from ..devices import memory_format
 from ..fatezero.profile import Profile, tuned
 from ..fatezero.schedule import Schedule
 from ..fatezero.temporal import has_temporal_layers
@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    """Load a model, or the checkpoint at a path, UNet and text encoder in `dtype` (see also `autoencoder_dtype`).
+    """Load a model, or the checkpoint at a path, the autoencoder in float32 (but see `Profile.half_autoencoder`).
 
     EditError with code `checkpoint` names what is at fault, and why.
     """
@@ -70,10 +70,12 @@ def load(model: str | Model, device: torch.device, dtype: torch.dtype) -> Checkp
         parts["vae"] = load_autoencoder(place) if place.is_file() else load_part(place, "vae")
     for file, weight in model.loras:
         merge(Path(file).expanduser(), weight, parts)
-    dtypes = dict.fromkeys(PARTS, dtype) | {"vae": autoencoder_dtype(device, dtype)}
-    modules = {part: parts.pop(part).to(device, dtypes[part]).eval() for part in PARTS}
+    # In half precision some autoencoders overflow.
+    modules = {part: parts.pop(part).to(device, torch.float32 if part == "vae" else dtype).eval() for part in PARTS}
     modules["unet"].to(memory_format=memory_format(device, dtype))
     profile, side = _profile(path, modules["unet"], modules["vae"])
+    if profile.half_autoencoder and not model.vae and (device.type, dtype) == ("cpu", torch.bfloat16):
+        modules["vae"].to(dtype)
     checkpoint = Checkpoint(
         name=model.path if model.path == BUILTIN else path.name,
         profile=profile,
@@ -123,6 +125,7 @@ def _profile(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL) -> tu
                 mask_places=frozenset(values["mask_places"]),
                 anchor_levels=frozenset(values["anchor_levels"]),
                 words=frozenset(values["words"]) if "words" in values else None,
+                half_autoencoder=values.get("half_autoencoder", False) is True,
             )
         except KeyError as error:
             raise refuse(f"{PROFILE_FILE} of '{folder.name}' lacks {error}.") from error
