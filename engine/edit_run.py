@@ -33,13 +33,12 @@ from .keyframes import Chosen, keyframes
 from .memory import FRAMES_AT_ONCE, HELD_BY_ANCHORS, Budget, attempt
 from .models.text import read_prompt
 from .own_masks import Masks, for_latents
-from .parts import Part, autoencoded_alike, computed
+from .parts import Part, autoencoded_alike, computed, steady_reach
 from .plans import notes_on, notes_on_profile, notes_on_words, temporal_settings
 from .previews import Preview, Previewer
 from .progress import Progress, ReportProgress, Ticker
 from .reconstruction import Reconstruction
 from .soft_masks import WordMasks, small
-from .steady import reach
 
 if TYPE_CHECKING:
     from .editing import Editor
@@ -373,7 +372,9 @@ def _parted(
         raise EditError("needs-whole-clip", "Of a part, the autoencoder would take other frames together.")
     some = PartOfClip(
         clip,
-        computed(part, whole, temporal.keys, temporal.served, reach(settings.steady), asks_for_picture_words(settings)),
+        computed(
+            part, whole, temporal.keys, temporal.served, steady_reach(settings.steady), asks_for_picture_words(settings)
+        ),
     )
     places = {frame: index for index, frame in enumerate(some.frames)}
     begin = places[part.first]  # its own frames lie together, as they are neighbours in the whole

@@ -15,13 +15,19 @@ import msgspec
 from protocol.settings import EditSettings
 
 from .fatezero.keys import FIXED_KEYS, Served, fixed_frames, middle_frame, several_anchors
-from .steady import reach
 
 FRAMES_AT_ONCE = 8
 """In one call of the UNet at most. More would keep no device busier, but take more memory the longer the clip is, and
 longer until a cancel is heard."""
+STEADY_PASSES = 2
+"""How often changes are averaged (`steady`)."""
 LEAST = 16
 """Frames of a part: below that, loading and the anchors cost more than another worker saves."""
+
+
+def steady_reach(beside: int) -> int:
+    """How far the frames that a steadied one depends on lie from it."""
+    return STEADY_PASSES * beside
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
@@ -77,7 +83,8 @@ def cut(settings: EditSettings, frames: int, most: int) -> list[Part]:
             chosen = set()
         chosen |= needed[frame]
     # The last few go with the part before; nor may it be steadied with those that the whole has in its last, shorter call.
-    if len(starts) > 1 and frames - starts[-1] < max(FRAMES_AT_ONCE, reach(settings.steady) + frames % FRAMES_AT_ONCE):
+    least = max(FRAMES_AT_ONCE, steady_reach(settings.steady) + frames % FRAMES_AT_ONCE)
+    if len(starts) > 1 and frames - starts[-1] < least:
         starts.pop()
     return [Part(first, end) for first, end in zip(starts, [*starts[1:], frames])]
 

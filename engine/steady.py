@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .motion import Between, opencv, warped
+from .parts import STEADY_PASSES
 
-PASSES = 2
 LEAST = 0.01
 """Trust below which a place takes nothing from the other frame."""
 AGREEMENT = 60.0
@@ -53,11 +53,6 @@ class _Frame:
         return self.number, self.source + self.sums / self.weights[..., None], self.source
 
 
-def reach(beside: int) -> int:
-    """How far the frames that a steadied one depends on lie from it."""
-    return PASSES * beside
-
-
 def steadied(
     edited: Iterable[tuple[int, np.ndarray]],
     source: Callable[[int], np.ndarray],
@@ -71,7 +66,7 @@ def steadied(
     left out. `cuts`: the numbers, ascending, with which a new shot begins, which has no neighbours before.
     """
     frames = ((number, picture, source(number)) for number, picture in edited)
-    for _ in range(PASSES):
+    for _ in range(STEADY_PASSES):
         frames = _averaged(frames, beside, cuts)
     for number, values, _ in frames:
         yield number, to_levels(values)

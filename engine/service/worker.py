@@ -18,8 +18,7 @@ from typing import BinaryIO
 
 from engine.errors import EditError
 from engine.fatezero.keys import several_anchors
-from engine.parts import computed
-from engine.steady import reach
+from engine.parts import computed, steady_reach
 from protocol import models
 from protocol.errors import ProtocolError
 from protocol.settings import asks_for_picture_words
@@ -209,7 +208,7 @@ class WorkerProcess:
         if len(settings.keys) == 1:
             served = several_anchors(settings.keys[0], count, clip.cuts or (), settings.anchor_every)
         middle = asks_for_picture_words(settings)
-        verify(computed(work.part, count, settings.keys, served, reach(settings.steady), middle))
+        verify(computed(work.part, count, settings.keys, served, steady_reach(settings.steady), middle))
         return clip
 
     def _find_masks(self, work: pipes.Work) -> pipes.Finished:

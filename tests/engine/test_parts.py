@@ -7,8 +7,7 @@ from engine.clips import ArrayClip
 from engine.editing import EditError, Editor
 from engine.fatezero.keys import key_frames, several_anchors
 from engine.keeping import Keep
-from engine.parts import FRAMES_AT_ONCE, LEAST, Part, autoencoded_alike, can_be_parted, computed, cut
-from engine.steady import reach
+from engine.parts import FRAMES_AT_ONCE, LEAST, Part, autoencoded_alike, can_be_parted, computed, cut, steady_reach
 from protocol.settings import apply_preset
 
 BLEND = dict(
@@ -75,7 +74,7 @@ def test_no_part_but_the_last_is_steadied_with_frames_of_the_last_call(steady):
     for count in range(32, 120):
         parts = cut(settings(steady=steady), count, 8)
         full = count - count % FRAMES_AT_ONCE
-        assert all(part.end + reach(steady) <= full for part in parts[:-1]), count
+        assert all(part.end + steady_reach(steady) <= full for part in parts[:-1]), count
 
 
 def test_the_last_frame_is_no_key_of_parts_where_the_whole_encodes_it_in_a_shorter_group(editor):
