@@ -43,7 +43,7 @@ def main() -> None:
     try:
         figures = _way(conftest, options) if options.way else measure(conftest)
     finally:
-        conftest.pytest_unconfigure()
+        conftest.shut_down()
     said = json.dumps(figures, indent=2)
     print(way.table(figures) if options.way else said)
     if options.out:

@@ -60,10 +60,15 @@ def pytest_sessionfinish(session, exitstatus):
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config):
+def shut_down() -> None:
+    """Disable the extension, and remove its user folder."""
     addon_utils.disable(MODULE, default_set=True)
     wait_until(lambda: processes_with(str(RESOURCES)) == [])  # no process may be left, and none may write there
     shutil.rmtree(RESOURCES, ignore_errors=True)
+
+
+def pytest_unconfigure(config):
+    shut_down()
     # As a module, Blender 4.2 is never freed where a property had a callback, and crashes at its end.
     if bpy.app.version < (4, 3):
         sys.stdout.flush()
