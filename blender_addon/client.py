@@ -248,10 +248,9 @@ class Client:
         with self.link.for_transfer(partial(self._beside, order.job_id)) as connection:
             report, beside = partial(self._report, events.Sending, order.job_id), partial(self._beside, order.job_id)
             status = order.send(connection, report, beside)
-        digest = order.digest(self._stand_if_asked)
         self._unsent.discard(order.job_id)
         self._follow(order.job_id)
-        self.events.put(events.Sent(order.job_id, digest))
+        self.events.put(events.Sent(order.job_id))
         self.events.put(events.JobChanged(status))
 
     def _change(self, job_id: str, how: str, *arguments: str) -> None:

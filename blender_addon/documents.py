@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Document:
 
     def is_open(self) -> bool:
         """Whether it is still, or again, what Blender shows."""
-        return self.generation == _generation or _same(Path(bpy.data.filepath or "."), self.saved_as)
+        return self.generation == _generation or _same(Path(bpy.data.filepath or "."), self.saved_as, _generation)
 
 
 def current() -> Document:
@@ -56,8 +57,10 @@ def followed(document: Document) -> Document:
     return Document(_generation, Path(bpy.data.filepath)) if document.is_open() and bpy.data.filepath else document
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file, through links or other mounts."""
+@functools.lru_cache(256)
+def _same(one: Path, other: Path, _since: int) -> bool:
+    """Whether two paths lead to the same file, through links or other mounts: looked at once for each file that is opened,
+    as every tick asks, and a disk may be far."""
     try:
         return one == other or one.samefile(other)
     except OSError:

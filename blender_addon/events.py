@@ -37,10 +37,9 @@ class Sending:
 
 @dataclass(frozen=True)
 class Sent:
-    """The engine has the job; `digest` names all of its frames."""
+    """The engine has the job."""
 
     job_id: str
-    digest: str
 
 
 @dataclass(frozen=True)

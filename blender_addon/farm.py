@@ -112,10 +112,10 @@ def place_all(document: Document) -> Placed:
 
     What a strip has among its versions already is left alone; so is a shot of a scene that is gone.
     """
-    placed = Placed()
+    placed, there = Placed(), versions.strips_by_job()
     for folder in sorted((document.path.parent / FOLDER).glob("*/")):
         sent = _sent(folder)
-        if sent is None or versions.with_result(folder.name) or strips.scene_of(sent.source) is None:
+        if sent is None or folder.name in there or strips.scene_of(sent.source) is None:
             continue
         if not (folder / farm_job.RESULT_NAME / "frames").is_dir():
             placed.waiting += 1

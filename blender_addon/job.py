@@ -139,11 +139,8 @@ class Job:
         over = self.state in ("done", "cancelled") or (self.state == "failed" and not self.at_engine)
         if self.state == "exporting" or (over and not self.tell and not self.unsaved):
             return None
-        state = "sent" if self.at_engine else "sending"
-        if over:
-            state = "arrived" if self.unsaved else "over"
-        elif self.folder:
-            state = "arrived"
+        here = self.unsaved if over else self.folder
+        state = "arrived" if here else "over" if over else "sent" if self.at_engine else "sending"
         return Record(
             job_id=self.id,
             engine=self.engine,
@@ -195,7 +192,8 @@ class Job:
         if not all(part.complete for part in self._exports):
             return
         thumbnails.keep(self.id, self._export.frames[0])
-        if self._export.digest == self.known_digest:
+        self._digest = self._export.digest
+        if self._digest == self.known_digest:
             self._leave_as_it_is()
             return
         self.state, self.step = "sending", self.upload.sent
@@ -223,8 +221,8 @@ class Job:
                 pass
             case events.Sending(done=done, total=total) | events.Fetching(done=done, total=total):
                 self.step, self.steps = done, total
-            case events.Sent(digest=digest):
-                self._digest, self.at_engine, self.trouble = digest, True, None
+            case events.Sent():
+                self.at_engine, self.trouble = True, None
                 self._end_export()
             case events.JobChanged(status=status) if status.state == "done":
                 self.notes, self.timings, self.words = status.notes, status.timings, status.words
@@ -338,7 +336,7 @@ class Job:
         frames = [self.folder / "frames" / f"{number:05}.png" for number in range(1, self._frames + 1)]
         self.end("done")
         thumbnails.keep(self.id, frames[0])
-        self.result = versions.with_result(self.id)  # placed in a file that was saved after all
+        self.result = versions.strips_by_job().get(self.id, "")  # placed in a file that was saved after all
         if self.result:
             return
         try:

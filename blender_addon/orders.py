@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .protocol import files, limits
+from .protocol import limits
 from .protocol.connection import Connection, Report
 from .protocol.messages import JobStatus, Task
 from .protocol.settings import EditSettings
@@ -37,11 +36,3 @@ class Order:
             task=self.task, own_masks=self.own_masks, project=self.project[: limits.MAX_PROJECT_CHARACTERS],
             tuning=self.tuning, before_digest=before_digest,
         )  # fmt: skip
-
-    def digest(self, before_each: Callable[[], None]) -> str:
-        """What names all of its frames; `before_each` is called before each is read, and may wait."""
-        names = ""
-        for path in self.frames:
-            before_each()
-            names += files.digest(path)
-        return hashlib.sha256(names.encode()).hexdigest()

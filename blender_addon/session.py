@@ -232,7 +232,7 @@ class Session:
 
     def opened(self) -> None:
         """A file was opened; see at the next tick whether Blenders that are gone have left jobs, too."""
-        self._look = True
+        self.look()
         for job in self.jobs:
             job.read_again()
 

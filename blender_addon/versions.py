@@ -64,17 +64,16 @@ def of(strip) -> list[Version]:
     return found
 
 
-def results() -> Iterator[bpy.types.Strip]:
+def _results() -> Iterator[bpy.types.Strip]:
     """All strips of this file that FateZero has made."""
     for scene in bpy.data.scenes:
         if scene.sequence_editor:
             yield from (strip for strip in compat.all_strips(scene.sequence_editor) if reimport.TAG in strip)
 
 
-def with_result(job_id: str) -> str:
-    """The name of a strip that has among its versions what that job made, or nothing."""
-    found = (strip for strip in results() if any(version.origin.job_id == job_id for version in of(strip)))
-    return getattr(next(found, None), "name", "")
+def strips_by_job() -> dict[str, str]:
+    """For each job that has made a version of a strip of this file, the name of one such strip."""
+    return {version.origin.job_id: strip.name for strip in _results() for version in of(strip)}
 
 
 def showing(scene: bpy.types.Scene, job_id: str) -> list[bpy.types.Strip]:

@@ -103,9 +103,7 @@ def resolve(home: Path, name: str) -> Model:
     model = _read(home).get(name)
     if model is None:
         raise _unknown(name)
-    if not model.path.startswith(f"{TUNED_FOLDER}/"):
-        return model
-    return msgspec.structs.replace(model, path=str(home.absolute() / model.path))
+    return _placed(home, model)
 
 
 def base_of(model: Model) -> str:
@@ -119,7 +117,7 @@ def base_of(model: Model) -> str:
 
 def from_builtin(home: Path) -> list[str]:
     """Those of the `known` models that were tuned from the built-in one."""
-    return [name for name in _read(home) if base_of(resolve(home, name))]
+    return [name for name, model in _read(home).items() if base_of(_placed(home, model))]
 
 
 def made_here(home: Path, name: str) -> Path | None:
@@ -129,6 +127,13 @@ def made_here(home: Path, name: str) -> Path | None:
     if folder.parent != home.absolute() / TUNED_FOLDER or any(str(folder) in (its.path, its.vae) for its in others):
         return None
     return folder
+
+
+def _placed(home: Path, model: Model) -> Model:
+    """The same with its whole path: those of models that were tuned in `home` are noted relative to it."""
+    if not model.path.startswith(f"{TUNED_FOLDER}/"):
+        return model
+    return msgspec.structs.replace(model, path=str(home.absolute() / model.path))
 
 
 def _name(model: Model) -> str:
