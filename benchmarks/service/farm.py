@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,19 +63,22 @@ class Watch:
         self.furthest: dict[str, int] = {}
         self.again: list[str] = []
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(1)
+        self._looking = self._thread.submit(self._run)
 
     def close(self) -> None:
+        """End it; raises what it met: one that saw nothing shows nothing."""
         self._over.set()
-        self._thread.join()
+        self._thread.shutdown()
+        self._looking.result()
 
     def _run(self) -> None:
         while not self._over.wait(0.02):
             for path in self._home.glob(self._pattern):
                 with contextlib.suppress(OSError, ValueError):
                     tensors = safetensors.numpy.load(path.read_bytes()[hashlib.sha256().digest_size :])
-                    step, part = int(tensors.get("step", -1)) + 1, path.parent.name
+                    step = tensors["step"].item() + 1 if "step" in tensors else 0
+                    part = path.parent.name
                     if step < self.furthest.get(part, 0):
                         self.again.append(f"part {part}: step {step} after {self.furthest[part]}")
                     self.furthest[part] = max(step, self.furthest.get(part, 0))

@@ -8,9 +8,9 @@ import os
 import random
 import signal
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class Kept:
         edited = 0
         for path in (home / "jobs").glob(f"*/{job_id}/edit"):
             tensors = safetensors.numpy.load(path.read_bytes()[hashlib.sha256().digest_size :])
-            edited = int(tensors["step"]) + 1 if "step" in tensors else 0
+            edited = tensors["step"].item() + 1 if "step" in tensors else 0
         return cls(max(0, min(latents - 1, maps)), edited)
 
 
@@ -125,8 +125,8 @@ class Round:
         job_id, frames = f"round-{number}", self._stage.clip(FRAMES, seed=number + 1000)
         since, accepted = time.time(), False
         killer = Killer(self._engine, victim, lambda: Kept.of(self._stage.home, job_id, since))
-        timer = threading.Timer(delay, killer.kill)
-        timer.start()
+        thread = ThreadPoolExecutor(1)
+        killing = thread.submit(killer.kill, delay)
         try:
             while True:
                 try:
@@ -136,7 +136,7 @@ class Round:
                             return self._lost(f"{what}: it was accepted, and is unknown now")
                         connection.submit(job_id, self._stage.settings(steps=STEPS), frames)
                         accepted = True
-                        self._watch(connection, job_id, killer, timer, what)
+                        self._watch(connection, job_id, killer, killing, what)
                         status = connection.status(job_id)
                         if status.state != "done":
                             return self._lost(f"{what}: it {status.state} ({status.error})")
@@ -150,12 +150,13 @@ class Round:
                         raise
                     self._start_again(what)
         finally:
-            timer.join()
+            thread.shutdown()
+            killing.result()  # raises what the killer met: a round without its look at what was kept shows nothing
             self._kills.kept += killer.kept != Kept()
             if not gone(self._engine.process.pid):
                 self._check_files(what)
 
-    def _watch(self, connection: Connection, job_id: str, killer: Killer, timer: threading.Timer, what: str) -> None:
+    def _watch(self, connection: Connection, job_id: str, killer: Killer, killing: Future, what: str) -> None:
         """Wait for the job's end; nothing that was checkpointed at the kill is done again after it."""
         deadline, again = time.monotonic() + PATIENCE, killer.done
         while True:
@@ -166,7 +167,7 @@ class Round:
                 kept = dict(invert=killer.kept.inverted, edit=killer.kept.edited).get(status.stage, 0)
                 if again and status.job_id == job_id and status.step < kept:
                     self._kills.faults.append(f"{what}: {status.stage} step {status.step} again, {kept} were kept")
-            if connection.status(job_id).final and not timer.is_alive():
+            if connection.status(job_id).final and killing.done():
                 return
             time.sleep(0.02)
 
@@ -201,8 +202,9 @@ class Killer:
         self.kept = Kept()
         self.done = False
 
-    def kill(self) -> None:
-        """Do it, with SIGKILL."""
+    def kill(self, delay: float) -> None:
+        """Do it after so many seconds, with SIGKILL."""
+        time.sleep(delay)
         workers = [] if self._victim == "server" else [pid for pid in self._engine.workers()[-1:] if not gone(pid)]
         server = [] if self._victim == "worker" else [self._engine.process.pid]
         for pid in workers + server:

@@ -167,7 +167,8 @@ def test_garbage_is_answered_and_harms_nobody(shared_engine):
     """Noise and broken messages over an allowed connection, and noise over none; the seed is printed with a failure."""
     seed = random.randrange(2**32)
     source = random.Random(seed)
-    sample = bytes(wire.pack(messages.Query(request=1, job_id="x"))[0])
+    # An id of which no changed byte makes that of another test's job.
+    sample = bytes(wire.pack(messages.Query(request=1, job_id="of nobody"))[0])
     with shared_engine.connect() as honest, Raw(shared_engine.endpoint) as raw:
         honest.hello(timeout=PATIENCE)
         for _ in range(300):

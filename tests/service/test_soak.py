@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import time
 
 import pytest
 
 from benchmarks.service import __main__ as command
+from benchmarks.service.kills import Kept
+from benchmarks.service.stage import Stage
+from tests.service.harness import PATIENCE, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 
@@ -27,3 +32,16 @@ def test_killed_processes_cost_no_work_and_the_rest_is_measured(tmp_path, capsys
     assert summary.keys() - {"command"} == summary["commands"].keys() | {"commands"}
     assert command.main(arguments) == 0
     assert capsys.readouterr().out == first, "what is done is kept"
+
+
+def test_what_was_kept_at_a_kill_is_seen(tmp_path):
+    """Without it the rounds above could not find a step that is done again."""
+    stage, since = Stage(tmp_path), time.time()
+    engine = stage.start()
+    with engine.connect() as connection:
+        connection.submit("long", stage.settings(steps=200), stage.clip(2))
+        wait_until(lambda: Kept.of(stage.home, "long", since).inverted > 3, "steps of the inversion", PATIENCE)
+        assert Kept.of(stage.home, "long", since).edited == 0
+        wait_until(lambda: Kept.of(stage.home, "long", since).edited > 3, "steps of the edit", PATIENCE)
+    engine.end(signal.SIGKILL)
+    assert Kept.of(stage.home, "long", since).inverted == 200
