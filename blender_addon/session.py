@@ -80,7 +80,7 @@ class Session:
 
     def has(self, job: Job) -> bool:
         """Whether the job is with the engine that is chosen now."""
-        return job.engine == (self._client.place if self._client else chosen.place()).name
+        return job.engine == (self._client.place.name if self._client else chosen.name())
 
     def survey(self, source: strips.Source, settings: EditSettings) -> Job:
         """Begin to find the masks of all words of the source prompt, as `edit`; an edit then goes on from there."""

@@ -24,6 +24,7 @@ OUTPUT = ROOT / "output"
 # What needs bpy; everything else under tests/ runs in the engine's environment.
 HOST_TESTS = (
     "tests/blender_addon",
+    "tests/benchmarks/test_addon_cost.py",
     "tests/benchmarks/test_render.py",
     "tests/benchmarks/test_quality_floors.py",
     "tests/demo",

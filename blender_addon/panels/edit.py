@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from .. import compat, jobs, reimport
-from .base import Sidebar, active_strip
+from .base import OfResult, Sidebar, active_strip
 from .text import TEXT_SCALE, draw_text, draw_trouble
 from .words import FATEZERO_PT_words
 
@@ -84,15 +84,10 @@ class FATEZERO_PT_settings(Sidebar, bpy.types.Panel):
         draw_setting(column, settings, changed, "steady")
 
 
-class FATEZERO_PT_result(Sidebar, bpy.types.Panel):
+class FATEZERO_PT_result(OfResult, Sidebar, bpy.types.Panel):
     bl_label = "Made by FateZero"
     bl_order = 4
     bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context) -> bool:
-        strip = active_strip(context)
-        return strip is not None and reimport.TAG in strip
 
     def draw(self, context) -> None:
         origin = reimport.origin_of(active_strip(context))

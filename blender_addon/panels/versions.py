@@ -8,13 +8,13 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface_
 
 from .. import reimport, versions
-from .base import Sidebar, active_strip
+from .base import OfResult, Sidebar, active_strip
 
 CHARACTERS = 40
 """Of a target prompt, as it is shown in a menu."""
 
 
-class FATEZERO_MT_versions(bpy.types.Menu):
+class FATEZERO_MT_versions(OfResult, bpy.types.Menu):
     """Versions of this result, newest first"""
 
     bl_label = "Versions"
@@ -34,14 +34,9 @@ class FATEZERO_MT_versions(bpy.types.Menu):
             row.version, row.strip = version.origin.job_id, strip.name
 
 
-class FATEZERO_PT_versions(Sidebar, bpy.types.Panel):
+class FATEZERO_PT_versions(OfResult, Sidebar, bpy.types.Panel):
     bl_label = "Versions"
     bl_parent_id = "FATEZERO_PT_result"
-
-    @classmethod
-    def poll(cls, context) -> bool:
-        strip = active_strip(context)
-        return strip is not None and reimport.TAG in strip
 
     def draw(self, context) -> None:
         strip, layout = active_strip(context), self.layout
