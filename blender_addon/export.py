@@ -66,10 +66,11 @@ class Export:
         left, right = self.source.whole
         if compat.right_handle(strip) - compat.left_handle(strip) != right - left:
             raise Trouble("'{name}' was trimmed while it was exported.", "Edit it again.", name=strip.name)
-        scene = bpy.data.scenes.get(self._scene)
-        if scene is None or MARK not in scene:
+        scene = kept(self._scene, self.folder)
+        if scene is None:
             scene = copy_scene(strip)
             extent.show_only(scene, strips.named(scene, strip.name), self.source)
+            mark(scene, self.folder)
             self._scene, self._strip = scene.name, strip.name
         path = self.folder / f"{len(self.frames) + 1:05}.png"
         first = compat.left_handle(strips.named(scene, self._strip)) + self.source.trim[0]
@@ -103,6 +104,18 @@ def new_scene(size: tuple[int, int]) -> bpy.types.Scene:
     scene.render.resolution_x, scene.render.resolution_y = size
     scene.sequence_editor_create()
     return scene
+
+
+def mark(scene: bpy.types.Scene, folder: Path) -> None:
+    """Note down on a copy that it is for the frames in `folder`."""
+    scene[MARK] = strips.as_text(str(folder))
+
+
+def kept(name: str, folder: Path) -> bpy.types.Scene | None:
+    """The copy of that name that is for the frames in `folder`; None where it is cleared away, and another export's may
+    have its name since."""
+    scene = bpy.data.scenes.get(name)
+    return scene if scene is not None and scene.get(MARK) == strips.as_text(str(folder)) else None
 
 
 def clear() -> None:

@@ -142,9 +142,10 @@ class OwnMasks:
 
     def _show_mask(self, strip, frame: int) -> png.Picture:
         """The user's mask at that frame, with its own first frame where the strip's content begins."""
-        scene = bpy.data.scenes.get(self._scene)
-        if scene is None or export.MARK not in scene:
+        scene = export.kept(self._scene, self.folder)
+        if scene is None:
             scene = self._mask_scene(strip)
+            export.mark(scene, self.folder)
             self._scene = scene.name
         picture, last = renders.frame(scene, frame, "BW"), scene.render.resolution_x - 1
         # Blender leaves the upper right pixel of a mask strip as it finds it in memory.

@@ -217,3 +217,16 @@ def test_a_strip_moved_between_two_frames_is_exported_whole(addon, project, half
 def test_a_strip_renamed_between_two_frames_is_exported_whole(project, half_way):
     project.strips["clip"].name = "renamed"
     assert finished_right(half_way)
+
+
+def test_two_exports_at_once_do_not_take_each_others_copy(addon, project, half_way, tmp_path):
+    strip = project.image_strip("other", channel=2, seed=2)
+    other = addon.export.Export(addon.strips.describe(project.scene, strip), tmp_path / "other")
+    other.render_next()
+    addon.export.clear()  # as a save does
+    while not other.complete:
+        other.render_next()
+        if not half_way.complete:
+            half_way.render_next()
+    assert same([read_image(path) for path in other.frames], random_frames(FRAMES, (WIDTH, HEIGHT), False, 2))
+    assert finished_right(half_way)
