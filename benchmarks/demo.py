@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -37,6 +36,7 @@ os.environ["PYTHONPATH"] = str(ROOT)
 import bpy
 import numpy as np
 
+from benchmarks.leaving import leave
 from benchmarks.world.compose import compose, load_passes, object_mask
 from benchmarks.world.render import render_passes
 from benchmarks.world.spec import COLOURS, Camera, Scene, Thing, caption
@@ -264,20 +264,9 @@ def write_png(path: Path, frame: np.ndarray) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
-def leave(code: int) -> NoReturn:
-    """End with what Python does at its end, and without what Blender 4.2 adds to it as a module: a segmentation fault.
-
-    It keeps every callback that an add-on's property ever had, is therefore never freed, and ends after its Python has.
-    """
-    atexit._run_exitfuncs()
-    sys.stderr.flush()
-    CONSOLE.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
     try:
         code = main()
     except SystemExit as end:  # argparse's
         code = end.code
-    leave(code)
+    leave(code, CONSOLE)

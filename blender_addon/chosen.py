@@ -29,7 +29,7 @@ def place() -> Place:
 
 
 def name() -> str:
-    """What tells `place()` from other engines, cheap enough for each job that is drawn."""
+    """The name of `place()`, cheap enough to be asked for each job that is drawn: nothing is looked up on the disk."""
     if instead is not None:
         return instead.name
     chosen = preferences()

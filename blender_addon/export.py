@@ -39,7 +39,7 @@ class Export:
         self.source, self.folder = source, folder
         self.frames: list[Path] = []
         self._digests: list[str] = []
-        self._scene = self._strip = ""
+        self._strip = ""
         try:
             folder.mkdir(parents=True)
         except OSError as error:
@@ -66,12 +66,12 @@ class Export:
         left, right = self.source.whole
         if compat.right_handle(strip) - compat.left_handle(strip) != right - left:
             raise Trouble("'{name}' was trimmed while it was exported.", "Edit it again.", name=strip.name)
-        scene = kept(self._scene, self.folder)
+        scene = kept(self.folder)
         if scene is None:
             scene = copy_scene(strip)
             extent.show_only(scene, strips.named(scene, strip.name), self.source)
             mark(scene, self.folder)
-            self._scene, self._strip = scene.name, strip.name
+            self._strip = strip.name
         path = self.folder / f"{len(self.frames) + 1:05}.png"
         first = compat.left_handle(strips.named(scene, self._strip)) + self.source.trim[0]
         self._digests.append(render(scene, first + len(self.frames) * self.source.step, path))
@@ -111,11 +111,11 @@ def mark(scene: bpy.types.Scene, folder: Path) -> None:
     scene[MARK] = strips.as_text(str(folder))
 
 
-def kept(name: str, folder: Path) -> bpy.types.Scene | None:
-    """The copy of that name that is for the frames in `folder`; None where it is cleared away, and another export's may
-    have its name since."""
-    scene = bpy.data.scenes.get(name)
-    return scene if scene is not None and scene.get(MARK) == strips.as_text(str(folder)) else None
+def kept(folder: Path) -> bpy.types.Scene | None:
+    """The copy that is for the frames in `folder`; None where it is cleared away. Its name would not tell: another export's
+    may have it since."""
+    noted = strips.as_text(str(folder))
+    return next((scene for scene in bpy.data.scenes if scene.get(MARK) == noted), None)
 
 
 def clear() -> None:

@@ -67,7 +67,6 @@ class OwnMasks:
         """`settings` say which mask; `Trouble` where there is none or the folder cannot be made."""
         self.source, self.folder = source, folder
         self.frames: list[Path] = []
-        self._scene = ""
         self._kind, self._invert = settings.own_mask_kind, settings.own_mask_invert
         if self._kind == "MASK":
             self._name = settings.own_mask.name if settings.own_mask else ""
@@ -142,11 +141,10 @@ class OwnMasks:
 
     def _show_mask(self, strip, frame: int) -> png.Picture:
         """The user's mask at that frame, with its own first frame where the strip's content begins."""
-        scene = export.kept(self._scene, self.folder)
+        scene = export.kept(self.folder)
         if scene is None:
             scene = self._mask_scene(strip)
             export.mark(scene, self.folder)
-            self._scene = scene.name
         picture, last = renders.frame(scene, frame, "BW"), scene.render.resolution_x - 1
         # Blender leaves the upper right pixel of a mask strip as it finds it in memory.
         return replace(picture, data=picture.data[:last] + picture.data[last - 1 : last] + picture.data[last + 1 :])

@@ -33,7 +33,7 @@ class Plan:
     def estimate(self) -> Estimate:
         """What it will take."""
         amounts = [estimates.amount_of(making.source, making.settings) for making in self.todo]
-        return estimates.of(amounts, chosen.place().name)
+        return estimates.of(amounts, chosen.name())
 
     def skip(self, name: str, trouble: Trouble) -> None:
         """Leave a strip out."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+
+from benchmarks.leaving import leave
 
 from . import way
 
@@ -136,5 +137,4 @@ def _timed(do: Callable[[], object]) -> dict[str, float]:
 
 if __name__ == "__main__":
     main()
-    sys.stdout.flush()
-    os._exit(0)  # Blender 4.2 as a module may crash while Python ends
+    leave(0, sys.stdout)

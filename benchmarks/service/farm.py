@@ -24,10 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-import safetensors.numpy
 
 from benchmarks.service.cluster import Farm
-from benchmarks.service.kills import ended_with
+from benchmarks.service.kills import edited_steps, ended_with
 from benchmarks.service.simulation import scaling
 from benchmarks.service.stage import Stage
 from protocol.connection import Connection
@@ -76,9 +75,7 @@ class Watch:
         while not self._over.wait(0.02):
             for path in self._home.glob(self._pattern):
                 with contextlib.suppress(OSError, ValueError):
-                    tensors = safetensors.numpy.load(path.read_bytes()[hashlib.sha256().digest_size :])
-                    step = tensors["step"].item() + 1 if "step" in tensors else 0
-                    part = path.parent.name
+                    step, part = edited_steps(path), path.parent.name
                     if step < self.furthest.get(part, 0):
                         self.again.append(f"part {part}: step {step} after {self.furthest[part]}")
                     self.furthest[part] = max(step, self.furthest.get(part, 0))

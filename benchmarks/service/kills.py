@@ -52,9 +52,14 @@ class Kept:
         latents, maps = (sum(name.startswith(kind) for name in files) for kind in ("latents-", "maps-"))
         edited = 0
         for path in (home / "jobs").glob(f"*/{job_id}/edit"):
-            tensors = safetensors.numpy.load(path.read_bytes()[hashlib.sha256().digest_size :])
-            edited = tensors["step"].item() + 1 if "step" in tensors else 0
+            edited = edited_steps(path)
         return cls(max(0, min(latents - 1, maps)), edited)
+
+
+def edited_steps(state: Path) -> int:
+    """Steps of an edit that are done in the state that it keeps in this file; OSError or ValueError where it is none."""
+    tensors = safetensors.numpy.load(state.read_bytes()[hashlib.sha256().digest_size :])
+    return tensors["step"].item() + 1 if "step" in tensors else 0
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ class FATEZERO_OT_tune_on_strip(bpy.types.Operator):
         column.label(text=settings.source, icon="SEQUENCE", translate=False)
         amount = estimates.amount_of(source, settings, Tuning(name=self.name, steps=self.steps))
         words = [iface_("{frames} frames").format(frames=source.pictures)]
-        seconds = estimates.of([amount], chosen.place().name).seconds
+        seconds = estimates.of([amount], chosen.name()).seconds
         if seconds is not None:
             words.append(iface_("about {time}").format(time=figures.duration(seconds)))
         column.label(text=", ".join(words), icon="TIME", translate=False)

@@ -54,7 +54,7 @@ def cost_of(scene: bpy.types.Scene, strip) -> str:
     if settings.quality == "DRAFT":
         asked = draft_of(asked)
     amount = estimates.Amount(frames, asked.steps, width * height, model, work.keyframe_step, asked.reuse)
-    text = figures.cost(frames, count, estimates.of([amount], chosen.place().name))
+    text = figures.cost(frames, count, estimates.of([amount], chosen.name()))
     return f"{text} ({width} x {height})"
 
 

@@ -279,6 +279,9 @@ def test_a_remote_engine(drawn, addon, project, no_engine):
         assert "Not connected" in shown and "Connect" in shown
         assert {"Address", "Engine's Key", "This Computer's Key", "Copy Key", "Test Connection"} <= set(shown)
         assert addon.chosen.own_key() in shown
+        preferences.remote_address = " gpu.example:5555"
+        assert addon.chosen.name() == addon.chosen.place().name == "gpu.example:5555"
     finally:
-        preferences.engine = "LOCAL"
+        preferences.engine, preferences.remote_address = "LOCAL", ""
+    assert addon.chosen.name() == addon.chosen.place().name
     assert {"Engine's Python", "When Blender Closes"} <= set(drawn())

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from benchmarks.service import __main__ as command
-from benchmarks.service.kills import Kept
+from benchmarks.service.kills import Kept, ended_with
 from benchmarks.service.stage import Stage
 from tests.service.harness import PATIENCE, wait_until
 
@@ -37,11 +37,10 @@ def test_killed_processes_cost_no_work_and_the_rest_is_measured(tmp_path, capsys
 def test_what_was_kept_at_a_kill_is_seen(tmp_path):
     """Without it the rounds above could not find a step that is done again."""
     stage, since = Stage(tmp_path), time.time()
-    engine = stage.start()
-    with engine.connect() as connection:
+    with ended_with(stage.start()) as engine, engine.connect() as connection:
         connection.submit("long", stage.settings(steps=200), stage.clip(2))
         wait_until(lambda: Kept.of(stage.home, "long", since).inverted > 3, "steps of the inversion", PATIENCE)
         assert Kept.of(stage.home, "long", since).edited == 0
         wait_until(lambda: Kept.of(stage.home, "long", since).edited > 3, "steps of the edit", PATIENCE)
-    engine.end(signal.SIGKILL)
+        engine.end(signal.SIGKILL)
     assert Kept.of(stage.home, "long", since).inverted == 200
