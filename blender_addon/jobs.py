@@ -77,7 +77,7 @@ def _loaded(*_) -> None:
 
 @persistent
 def _saved(path: str = "", *_) -> None:
-    if path in ("", bpy.data.filepath):  # else it was a copy
+    if path and path == bpy.data.filepath:  # else it was a copy, or the startup file, which has no path here
         session.saved()
 
 

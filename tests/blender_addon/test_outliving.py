@@ -20,6 +20,7 @@ import addon_utils  # a module of Blender's, there once bpy is
 
 from tests.blender_addon.conftest import (
     MODULE,
+    RESOURCES,
     full_disk,
     new_file,
     processes_with,
@@ -341,6 +342,8 @@ class TestBlenders:
             reach(addon.jobs.session, "done")
             landed_once(project, addon.jobs.session.job)
             bpy.ops.wm.save_as_mainfile(filepath=str(project.folder / "copy.blend"), copy=True)
+            bpy.ops.wm.save_homefile()
+            (RESOURCES / "config" / "startup.blend").unlink()
         with monkeypatch.context() as killed:  # when the file was saved, and that was not noted down yet
             killed.setattr(addon.jobs.session, "saved", lambda: None)
             project.save()
