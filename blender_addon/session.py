@@ -233,8 +233,10 @@ class Session:
     def opened(self) -> None:
         """A file was opened; see at the next tick whether Blenders that are gone have left jobs, too."""
         self.look()
-        for job in self.jobs:
+        for job in (*self.jobs, *self._over):
             job.read_again()
+        self.jobs += [job for job in self._over if not job.final]  # dismissed, and its strip was in no saved file
+        self._over = [job for job in self._over if job.final]
 
     def keep(self) -> None:
         """Have on disk what must be known to go on after this Blender."""

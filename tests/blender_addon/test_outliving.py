@@ -353,6 +353,18 @@ class TestBlenders:
         reopen(addon, project)
         assert addon.jobs.session.jobs == [] and len(project.strips) == 2
 
+    def test_one_that_is_dismissed_is_placed_again_too_in_a_file_that_was_not_saved(
+        self, addon, project, begin, session
+    ):
+        job = begin()
+        reach(session, "done")
+        assert bpy.ops.fatezero.clear_finished() == {"FINISHED"}
+        session.tick()
+        assert session.jobs == []
+        bpy.ops.wm.open_mainfile(filepath=str(project.path))  # File > Revert
+        reach(session, "done")
+        landed_once(project, job)
+
     def test_a_project_whose_folder_was_renamed(self, addon, project, begin, session):
         job = begin()
         reach(session, "running", "fetching")
