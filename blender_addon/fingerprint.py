@@ -40,7 +40,7 @@ def of(scene: bpy.types.Scene, strip, source: Source) -> str:
     looks: list = []
     if not _tell(strip, strip, looks, compat.left_handle(strip)):
         return ""
-    looks.append(_curves(scene, strip))
+    looks.append(_curves(scene, strip, compat.left_handle(strip)))
     view = scene.sequencer_colorspace_settings.name
     looks.append([source.size, source.trim, source.count, source.step, source.percent, source.box, source.fps, view])
     return hashlib.sha256(json.dumps(looks, default=str, sort_keys=True).encode()).hexdigest()
@@ -55,12 +55,15 @@ def now(source: Source) -> str:
 
 def _tell(strip, top, looks: list, zero: float) -> bool:
     """Add to `looks` what the strip looks like, times counted from `zero`; False where that cannot be told."""
-    if strip.type not in TELLABLE or any(_uses_others(modifier) for modifier in strip.modifiers):
+    uses_others = any(_uses_others(modifier) for modifier in strip.modifiers)
+    if strip.type not in TELLABLE or uses_others or _driven(strip):
         return False
     looks.append(_values(strip))
     looks.append(compat.content_start(strip) - zero)
     if strip != top:
-        looks.append([compat.left_handle(strip) - zero, compat.right_handle(strip) - zero, strip.channel, strip.mute])
+        muted = strip.mute or strips.container(strip).channels[strip.channel].mute
+        looks.append([compat.left_handle(strip) - zero, compat.right_handle(strip) - zero, strip.channel, muted])
+        looks += _curves(strip.id_data, strip, zero)
     for path in () if strip.type == "META" else strips.media(strip):
         try:
             found = path.stat()
@@ -111,15 +114,34 @@ def _names(kind: bpy.types.Struct) -> list[tuple[str, str]]:
     return _known[kind.identifier]
 
 
-def _curves(scene: bpy.types.Scene, strip) -> list:
-    """What animates the strip, times counted from its first frame."""
-    path, zero = f'["{bpy.utils.escape_identifier(strip.name)}"]', compat.left_handle(strip)
+def _curves(scene: bpy.types.Scene, strip, zero: float) -> list:
+    """What animates the strip, times counted from `zero`."""
+    path = _path(strip)
     return [
         [
             curve.data_path.partition(path)[2],
             curve.array_index,
-            [(point.co[0] - zero, point.co[1], point.interpolation) for point in curve.keyframe_points],
+            [_key(point, zero) for point in curve.keyframe_points],
         ]
         for curve in compat.fcurves(scene)
         if path in curve.data_path
     ]
+
+
+def _key(point: bpy.types.Keyframe, zero: float) -> tuple:
+    """A keyframe; with its handles only where these are not as Blender lays them by itself."""
+    key = point.co[0] - zero, point.co[1], point.interpolation
+    kinds = point.handle_left_type, point.handle_right_type
+    if point.interpolation != "BEZIER" or kinds == ("AUTO_CLAMPED", "AUTO_CLAMPED"):
+        return key
+    return *key, *kinds, *((handle[0] - zero, handle[1]) for handle in (point.handle_left, point.handle_right))
+
+
+def _driven(strip) -> bool:
+    """Whether a driver moves the strip: what it goes by may change anywhere in the file."""
+    animation, path = strip.id_data.animation_data, _path(strip)
+    return animation is not None and any(path in driver.data_path for driver in animation.drivers)
+
+
+def _path(strip) -> str:
+    return f'["{bpy.utils.escape_identifier(strip.name)}"]'

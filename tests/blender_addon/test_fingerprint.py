@@ -42,6 +42,7 @@ def test_every_change_of_the_picture_counts(addon, project, look):
         lambda: setattr(strip.elements[2], "filename", strip.elements[0].filename),
         lambda: strip.keyframe_insert("blend_alpha", frame=12),
         lambda: setattr(project.scene.render, "resolution_x", 128),
+        lambda: setattr(next(addon.compat.fcurves(project.scene)).keyframe_points[0], "handle_right_type", "VECTOR"),
     ):
         change()
         seen.append(look(strip))
@@ -61,7 +62,15 @@ def test_a_meta_and_an_effect_show_what_is_in_them(addon, project, look):
     inner.use_flip_y = True
     second = look(meta)
     move(inner, 1)
-    assert len({first, second, look(meta)}) == 3
+    seen = [first, second, look(meta)]
+    for change in (
+        lambda: inner.keyframe_insert("blend_alpha", frame=20),
+        lambda: setattr(next(addon.compat.fcurves(project.scene)).keyframe_points[0], "co", (23, 0.5)),
+        lambda: setattr(meta.channels[inner.channel], "mute", True),
+    ):
+        change()
+        seen.append(look(meta))
+    assert len(set(seen)) == len(seen) and "" not in seen
 
 
 def test_what_cannot_be_told_has_none(addon, project, look):
@@ -72,5 +81,8 @@ def test_what_cannot_be_told_has_none(addon, project, look):
         masked = project.image_strip()
         add_modifier(masked, "mask", "MASK")
         assert look(masked) == ""
+        driven = project.image_strip("driven", channel=2)
+        driven.driver_add("blend_alpha").driver.expression = "frame / 20"
+        assert look(driven) == ""
     finally:
         bpy.data.scenes.remove(other)
