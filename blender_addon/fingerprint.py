@@ -58,7 +58,7 @@ def _tell(strip, top, looks: list, zero: float) -> bool:
     uses_others = any(_uses_others(modifier) for modifier in strip.modifiers)
     if strip.type not in TELLABLE or uses_others or _driven(strip):
         return False
-    looks.append(_values(strip))
+    looks.append(_still(strip))
     looks.append(compat.content_start(strip) - zero)
     if strip != top:
         muted = strip.mute or strips.container(strip).channels[strip.channel].mute
@@ -80,6 +80,21 @@ def _tell(strip, top, looks: list, zero: float) -> bool:
 
 def _uses_others(modifier) -> bool:
     return modifier.type == "MASK" or modifier.input_mask_id is not None or modifier.input_mask_strip is not None
+
+
+def _still(strip) -> dict:
+    """The strip's plain properties, but for those that a curve moves: they are as the current frame has them."""
+    found, path = _values(strip), _path(strip)
+    for curve in compat.fcurves(strip.id_data):
+        if path not in curve.data_path:
+            continue
+        *owners, name = curve.data_path.partition(path)[2].lstrip(".").split(".")
+        owner = found
+        for each in owners:
+            owner = owner.get(each) if isinstance(owner, dict) else None
+        if isinstance(owner, dict):
+            owner.pop(name, None)
+    return found
 
 
 def _values(item) -> dict:

@@ -25,6 +25,20 @@ def test_where_it_lies_is_nothing_to_it(addon, project, look):
     assert look(strip) == before != ""
 
 
+def test_where_the_playhead_is_is_nothing_to_what_is_animated(addon, project, look):
+    strip = project.image_strip()
+    bpy.context.window.scene = project.scene
+    for frame, alpha, offset in ((10, 0.0, 5.0), (15, 1.0, 30.0)):
+        strip.blend_alpha, strip.transform.offset_x = alpha, offset
+        strip.keyframe_insert("blend_alpha", frame=frame)
+        strip.transform.keyframe_insert("offset_x", frame=frame)
+    seen = set()
+    for frame in (10, 12, 15):
+        project.scene.frame_set(frame)
+        seen.add((look(strip), round(strip.blend_alpha, 3)))
+    assert len(seen) == 3 and len({look for look, _ in seen}) == 1
+
+
 def test_every_change_of_the_picture_counts(addon, project, look):
     strip = project.image_strip()
     add_modifier(strip, "curves", "CURVES")
