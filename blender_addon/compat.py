@@ -86,6 +86,18 @@ def fcurves(scene: bpy.types.Scene) -> Iterator[bpy.types.FCurve]:
                 yield from bag.fcurves
 
 
+def own_action(scene: bpy.types.Scene) -> bpy.types.Action | None:
+    """Give the scene, a copy, a copy of the action that it shares, and return that; None where no action animates it."""
+    animation = scene.animation_data
+    if animation is None or animation.action is None:
+        return None
+    slot = getattr(animation, "action_slot", None)
+    animation.action = action = animation.action.copy()
+    if slot:
+        animation.action_slot = action.slots[slot.identifier]
+    return action
+
+
 def use_png(image_settings: bpy.types.ImageFormatSettings) -> None:
     """Set the format to 8-bit PNG with alpha; since 5.0 the kind of media comes first."""
     if hasattr(image_settings, "media_type"):

@@ -17,7 +17,7 @@ from .trouble import Trouble
 
 COPY_NAME = "FateZero Export"
 MARK = "fatezero_export"
-"""Custom property of a scene, or a mask, that is a copy of ours."""
+"""Custom property of a scene, a mask or an action that is a copy of ours."""
 PNG_END = b"IEND\xaeB`\x82"
 """What every whole PNG file ends with."""
 
@@ -118,12 +118,21 @@ def kept(folder: Path) -> bpy.types.Scene | None:
     return next((scene for scene in bpy.data.scenes if scene.get(MARK) == noted), None)
 
 
+def remove(scene: bpy.types.Scene) -> None:
+    """Remove one copy."""
+    action = scene.animation_data and scene.animation_data.action
+    bpy.data.scenes.remove(scene)
+    if action and MARK in action:
+        bpy.data.actions.remove(action)
+
+
 def clear() -> None:
     """Remove every copy, also one that an undo or an automatic save has brought back."""
     for scene in [scene for scene in bpy.data.scenes if MARK in scene]:
         bpy.data.scenes.remove(scene)
-    for mask in [mask for mask in bpy.data.masks if MARK in mask]:
-        bpy.data.masks.remove(mask)
+    for kind in (bpy.data.masks, bpy.data.actions):
+        for item in [item for item in kind if MARK in item]:
+            kind.remove(item)
 
 
 def render(scene: bpy.types.Scene, frame: int, path: Path) -> str:
@@ -171,19 +180,43 @@ def _unheard() -> Iterator[None]:
 
 
 def _show_alone(scene: bpy.types.Scene, name: str) -> None:
-    """Mute every strip but the named one; the metas around it show it as it is, whole."""
+    """Mute every strip but the named one; the metas around it show it as it is, whole. No animation changes that."""
     strip = strips.named(scene, name)
+    set_here = [f"{_path(strip)}.mute"]
     first, end = compat.left_handle(strip), compat.right_handle(strip)
     strip.blend_type = "ALPHA_OVER"  # other modes mix with what is below, and there is nothing below
     inside, holder = strip, strips.container(strip)
     while True:
         for other in compat.strips(holder):
             other.mute = other != inside
+            set_here.append(f"{_path(other)}.mute")
         holder.channels[inside.channel].mute = False
         if holder == scene.sequence_editor:
-            return
+            break
         _make_plain(holder, first, end)
+        set_here.append(f"{_path(holder)}.")
         inside, holder = holder, strips.container(holder)
+    _still(scene, tuple(set_here))
+
+
+def _path(strip) -> str:
+    """How an animation's path names the strip, whichever way that begins."""
+    return f'_all["{bpy.utils.escape_identifier(strip.name)}"]'
+
+
+def _still(scene: bpy.types.Scene, paths: tuple[str, ...]) -> None:
+    """Have nothing animate what has these paths in the scene, a copy."""
+    if scene.animation_data is None:
+        return
+    if any(_moves(curve, paths) for curve in compat.fcurves(scene)):
+        compat.own_action(scene)[MARK] = True
+    for curve in (*compat.fcurves(scene), *scene.animation_data.drivers):
+        if _moves(curve, paths):
+            curve.mute = True
+
+
+def _moves(curve: bpy.types.FCurve, paths: tuple[str, ...]) -> bool:
+    return any(path in curve.data_path for path in paths)
 
 
 def _make_plain(meta, first: int, end: int) -> None:

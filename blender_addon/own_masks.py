@@ -137,7 +137,7 @@ class OwnMasks:
             black.color, black.blend_type = (0.0, 0.0, 0.0), "ALPHA_UNDER"
             return renders.frame(copy, frame, "BW")
         finally:
-            bpy.data.scenes.remove(copy)
+            export.remove(copy)
 
     def _show_mask(self, strip, frame: int) -> png.Picture:
         """The user's mask at that frame, with its own first frame where the strip's content begins."""

@@ -16,6 +16,9 @@ def export(addon, project, tmp_path):
     def run(strip) -> list[np.ndarray]:
         source = addon.strips.describe(project.scene, strip)
         exporting = addon.export.Export(source, tmp_path / "exported {y}")
+        project.scene.frame_set(
+            project.scene.frame_current
+        )  # what is animated is as that has it, as any render leaves it
         before = project.snapshot()
         images = [image.name for image in bpy.data.images]
         while not exporting.complete:
@@ -78,6 +81,22 @@ def test_only_the_strip_is_shown(project, export):
     assert same(export(strip), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1))
 
 
+def test_only_the_strip_is_shown_where_the_others_are_animated(project, export):
+    strip = project.image_strip(channel=1)
+    other = project.image_strip("above", channel=2, seed=2)
+    for frame, muted in ((1, True), (12, False)):
+        for each in (strip, other):
+            each.mute = muted
+            each.keyframe_insert("mute", frame=frame)
+    driven = project.effect("COLOR", "cover", 3, 1, 40)
+    driven.driver_add("mute").driver.expression = "False"
+    actions, users = {action.name for action in bpy.data.actions}, project.scene.animation_data.action.users
+    assert same(export(strip), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1))
+    assert {
+        action.name for action in bpy.data.actions
+    } == actions and project.scene.animation_data.action.users == users
+
+
 def test_trims_come_as_seen(addon, project, export):
     strip = project.image_strip()
     addon.compat.set_handles(strip, 12, 15)
@@ -135,6 +154,25 @@ def test_a_strip_in_a_meta_comes_as_it_is_within(addon, project, export, nested)
     meta.transform.scale_x, meta.blend_alpha = 0.5, 0.3
     addon.compat.set_handles(meta, 21, 24)
     assert same(export(strip), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1))
+
+
+def test_a_metas_own_animation_does_not_come_with_what_is_in_it(project, export, nested):
+    meta, strip = nested
+    for frame, alpha, scale in ((20, 0.0, 0.2), (24, 0.8, 0.5)):
+        meta.blend_alpha = alpha
+        meta.keyframe_insert("blend_alpha", frame=frame)
+        meta.transform.scale_x = scale
+        meta.transform.keyframe_insert("scale_x", frame=frame)
+    assert same(export(strip), random_frames(FRAMES, (WIDTH, HEIGHT), False, 1))
+
+
+def test_what_is_animated_in_a_strip_comes_as_seen(project, export):
+    strip = project.image_strip(count=3)
+    for frame, alpha in ((10, 0.0), (12, 1.0)):
+        strip.blend_alpha = alpha
+        strip.keyframe_insert("blend_alpha", frame=frame)
+    strip.keyframe_insert("mute", frame=1)
+    assert [int(frame[0, 0, 3]) // 100 for frame in export(strip)] == [0, 1, 2]
 
 
 def test_a_meta_comes_as_seen(export, nested):
