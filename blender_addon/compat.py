@@ -86,6 +86,11 @@ def fcurves(scene: bpy.types.Scene) -> Iterator[bpy.types.FCurve]:
                 yield from bag.fcurves
 
 
+def drivers(scene: bpy.types.Scene) -> list[bpy.types.FCurve]:
+    """What drives the scene's properties."""
+    return list(scene.animation_data.drivers) if scene.animation_data else []
+
+
 def own_action(scene: bpy.types.Scene) -> bpy.types.Action | None:
     """Give the scene, a copy, a copy of the action that it shares, and return that; None where no action animates it."""
     animation = scene.animation_data

@@ -206,11 +206,9 @@ def _path(strip) -> str:
 
 def _still(scene: bpy.types.Scene, paths: tuple[str, ...]) -> None:
     """Have nothing animate what has these paths in the scene, a copy."""
-    if scene.animation_data is None:
-        return
     if any(_moves(curve, paths) for curve in compat.fcurves(scene)):
         compat.own_action(scene)[MARK] = True
-    for curve in (*compat.fcurves(scene), *scene.animation_data.drivers):
+    for curve in (*compat.fcurves(scene), *compat.drivers(scene)):
         if _moves(curve, paths):
             curve.mute = True
 

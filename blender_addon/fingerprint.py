@@ -154,8 +154,8 @@ def _key(point: bpy.types.Keyframe, zero: float) -> tuple:
 
 def _driven(strip) -> bool:
     """Whether a driver moves the strip: what it goes by may change anywhere in the file."""
-    animation, path = strip.id_data.animation_data, _path(strip)
-    return animation is not None and any(path in driver.data_path for driver in animation.drivers)
+    path = _path(strip)
+    return any(path in driver.data_path for driver in compat.drivers(strip.id_data))
 
 
 def _path(strip) -> str:

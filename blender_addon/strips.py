@@ -232,7 +232,8 @@ def is_empty(strip) -> bool:
 def shows_through(strip) -> bool:
     """Whether what lies below the strip is seen through it, now or at times."""
     path = f'["{bpy.utils.escape_identifier(strip.name)}"].blend_alpha'
-    return strip.blend_alpha < 1.0 or any(path in curve.data_path for curve in compat.fcurves(strip.id_data))
+    curves = (*compat.fcurves(strip.id_data), *compat.drivers(strip.id_data))
+    return strip.blend_alpha < 1.0 or any(path in curve.data_path for curve in curves)
 
 
 def media(strip) -> Iterator[Path]:

@@ -129,6 +129,10 @@ def test_where_a_strip_is_not_plain_the_whole_picture_is_taken(addon, project, e
     add_modifier(strip, "m", "TONEMAP")
     assert exported(strip)[0].box is None
     strip.modifiers.clear()
+    strip.transform.driver_add("offset_x").driver.expression = "frame"
+    assert exported(strip)[0].box is None
+    strip.transform.driver_remove("offset_x")
+    assert exported(strip)[0].box is not None
     strip.transform.keyframe_insert("offset_x", frame=10)
     assert exported(strip)[0].box is None
     assert bpy.data.scenes[0].animation_data
