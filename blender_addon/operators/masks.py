@@ -5,11 +5,11 @@ from __future__ import annotations
 import bpy
 from bpy.props import IntProperty, StringProperty
 
-from .. import compat, extent, jobs, mask_sets, strips
+from .. import compat, documents, extent, jobs, mask_sets, strips
 from ..mask_strip import MaskStrip
 from ..preview import handler, layers
 from ..preview import settings as preview_settings
-from ..trouble import Trouble
+from ..trouble import Trouble, told
 from .base import refuse, report_trouble, see_through
 
 INTERVAL = 0.01
@@ -86,7 +86,7 @@ class FATEZERO_OT_add_mask_strip(bpy.types.Operator):
         if event.type == "ESC":
             self.cancel(context)
             return {"CANCELLED"}
-        if event.type != "TIMER":
+        if event.type != "TIMER" or documents.occupied():
             return {"PASS_THROUGH"}
         try:
             self._making.write_next()
@@ -94,9 +94,9 @@ class FATEZERO_OT_add_mask_strip(bpy.types.Operator):
             if not self._making.complete:
                 return {"RUNNING_MODAL"}
             self._insert()
-        except Trouble as trouble:
+        except Exception as error:  # noqa: BLE001  whatever it is, no timer may stay, nor half a strip's files
             self.cancel(context)
-            return report_trouble(self, trouble)
+            return report_trouble(self, told(error))
         self._end(context)
         return {"FINISHED"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -111,4 +112,43 @@ def test_what_is_in_the_way_is_said(addon, project, strip):
     for channel in project.editor.channels[2:]:
         channel.lock = True
     assert "no free channel" in refused(number=1)
+    assert not (project.folder / "fatezero").exists()
+
+
+@pytest.fixture
+def writing(addon, project, strip):
+    """The operator as it is with a window, which there is none of here, with the first mask written."""
+    of_blender = addon.operators.masks.FATEZERO_OT_add_mask_strip
+    names = ("modal", "cancel", "_make", "_insert", "_end")
+    operator = type("Operator", (), {name: vars(of_blender)[name] for name in names})()
+    timers = ["the operator's"]
+    manager = SimpleNamespace(
+        event_timer_remove=timers.remove, progress_update=lambda _: None, progress_end=lambda: None
+    )
+    operator.context, operator.timers, operator.told = SimpleNamespace(window_manager=manager), timers, []
+    operator.report = lambda _, words: operator.told.append(words)
+    operator.mask_set, operator.strip, operator.number = "job", "clip", 1
+    operator._timer, operator._making = timers[0], operator._make(bpy.context)
+    operator.next = lambda: operator.modal(operator.context, SimpleNamespace(type="TIMER"))
+    assert operator.next() == {"RUNNING_MODAL"}
+    return operator
+
+
+def test_it_waits_while_blender_renders(addon, project, writing, monkeypatch):
+    monkeypatch.setattr(addon.documents, "occupied", lambda: True)
+    before = project.result_files()
+    assert writing.next() == {"PASS_THROUGH"} and project.result_files() == before
+    monkeypatch.undo()
+    while writing.timers:
+        writing.next()
+    assert "clip red Mask" in project.strips
+
+
+def test_half_a_strip_does_not_stay_where_something_unforeseen_happens(addon, project, writing, monkeypatch):
+    def frame(*_):
+        raise RuntimeError("a bolt from the blue")
+
+    monkeypatch.setattr(addon.renders, "frame", frame)
+    assert writing.next() == {"CANCELLED"}
+    assert writing.timers == [] and "a bolt from the blue" in writing.told[0]
     assert not (project.folder / "fatezero").exists()
