@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import events, mask_files
 from .early import Early
-from .followed import Followed
+from .followed import LOOK_UP, Followed
 from .landing import Landing
 from .link import ABSENT, Link, breaks
 from .orders import Order
@@ -122,6 +122,7 @@ class Client:
         """The same without waiting: for when another engine is used from now on."""
         self._closing.set()
         self.standing.go()
+        self._commands.put(self._stand_if_asked)  # whatever wakes the thread
 
     def _ask_for(self, job_id: str, do: Callable[[], None]) -> None:
         self._commands.put(partial(self._requests.append, Task(job_id, do)))
@@ -147,8 +148,9 @@ class Client:
         connected = self.link.connection is not None
         self._transfers += self._no_room.due()
         tasks, ahead, early = self._requests or self._transfers, self._uploads.waiting, self._early.waiting
+        busy = connected and (tasks or ahead or early)
         try:
-            self._next_command(0.0 if connected and (tasks or ahead or early or self._followed.due) else 0.05)()
+            self._next_command(0.0 if busy else self._followed.patience if connected else LOOK_UP)()
             return
         except queue.Empty:
             pass

@@ -6,6 +6,9 @@ import time
 
 ASK_EVERY = 1.0
 """Seconds between two questions for a job's state, or more where there are many; events come sooner, but may be lost."""
+LOOK_UP, IDLE = 0.05, 0.5
+"""Seconds between looks at what the engine says by itself, while it has jobs of ours and while it has none: the less a
+thread runs Python beside Blender, the better (see `standing`)."""
 _NOW, _NEVER = float("-inf"), float("inf")
 
 
@@ -27,6 +30,11 @@ class Followed:
         """The id of the job to ask for now, or nothing."""
         job_id = min(self._asked, key=self._asked.get, default="")
         return job_id if job_id and self._asked[job_id] + ASK_EVERY <= time.monotonic() else ""
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait where there is nothing else to do."""
+        return 0.0 if self.due else LOOK_UP if self._asked else IDLE
 
     def add(self, job_id: str) -> None:
         """Ask for it from now on, and at once."""

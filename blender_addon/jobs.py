@@ -22,6 +22,9 @@ _was_at_work = False
 listeners: list[Callable[[], None]] = []
 """Called by the timer when something about the jobs or the engine has changed."""
 
+_waiting: list[Callable[[], None]] = []
+"""What is to be done as soon as no thread of ours runs."""
+
 
 def tick() -> float | None:
     """The add-on's one timer: seconds until it wants to run again, None when there is nothing to watch."""
@@ -31,7 +34,9 @@ def tick() -> float | None:
             listener()
     if _background_work():
         return BUSY
-    if session.busy or session.engine in ("starting", "lost"):
+    if _waiting and session.alone(_do_waiting):
+        redraw()
+    if _waiting or session.busy or session.engine in ("starting", "lost"):
         return BUSY
     return IDLE if session.engine != "off" else None
 
@@ -44,6 +49,17 @@ def _background_work() -> bool:
         redraw()
     _was_at_work = at_work
     return at_work
+
+
+def when_alone(do: Callable[[], None]) -> None:
+    """Have the timer do what no thread of ours may run beside (see `standing`), as soon as none does."""
+    _waiting.append(do)
+    watch()
+
+
+def _do_waiting() -> None:
+    while _waiting:
+        _waiting.pop(0)()
 
 
 def watch() -> None:
@@ -91,5 +107,6 @@ def register() -> None:
 def unregister() -> None:
     if bpy.app.timers.is_registered(tick):
         bpy.app.timers.unregister(tick)
+    _waiting.clear()
     bpy.app.handlers.save_post.remove(_saved)
     bpy.app.handlers.load_post.remove(_loaded)

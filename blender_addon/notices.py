@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 import bpy
 from bpy.app.translations import pgettext_rpt as rpt_
@@ -66,11 +67,15 @@ def sentence(job: Job) -> str:
 
 
 def _say(words: str, warn: bool) -> None:
+    if not bpy.app.background:
+        jobs.when_alone(partial(_notify, words, warn))
+
+
+def _notify(words: str, warn: bool) -> None:
     window = next(iter(bpy.context.window_manager.windows), None)
-    if bpy.app.background or window is None:
-        return
-    with contextlib.suppress(RuntimeError), bpy.context.temp_override(window=window):
-        bpy.ops.fatezero.notify("INVOKE_DEFAULT", text=words, warn=warn)
+    if window:
+        with contextlib.suppress(RuntimeError), bpy.context.temp_override(window=window):
+            bpy.ops.fatezero.notify("INVOKE_DEFAULT", text=words, warn=warn)
 
 
 def _redraw_status_bar() -> None:

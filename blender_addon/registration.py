@@ -26,12 +26,14 @@ from . import (
     thumbnails,
     translations,
     tuned,
+    undo,
     work,
 )
 
 CLASSES = (
     properties.FATEZERO_PG_settings,
     *work.CLASSES,
+    *undo.CLASSES,
     preferences.FATEZERO_AP_preferences,
     *preview.CLASSES,
     *operators.CLASSES,

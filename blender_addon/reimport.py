@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 import msgspec
 
-from . import compat, extent, strips
+from . import compat, extent, strips, undo
 from .protocol import PROTOCOL_VERSION
 from .protocol.settings import EditSettings
 from .trouble import Trouble
@@ -91,7 +91,7 @@ def insert(source: strips.Source, frames: list[Path], origin: Origin) -> str:
     result[TAG] = origin.as_properties()
     result.select = False  # whoever goes on working keeps the selection that they have
     strip.id_data.sequence_editor.active_strip = was_active
-    push_undo("FateZero: Edit Strip")
+    undo.push_edited()
     return result.name
 
 
@@ -112,11 +112,3 @@ def settings_of(origin: Origin) -> dict:
 def is_draft(origin: Origin) -> bool:
     """Whether it was made as a draft."""
     return settings_of(origin).get("full_steps", 0) > 0
-
-
-def push_undo(message: str) -> None:
-    """Let the user undo what was just done; a timer has no window of its own, so it takes the first."""
-    for window in bpy.context.window_manager.windows:
-        with bpy.context.temp_override(window=window, screen=window.screen, area=window.screen.areas[0]):
-            bpy.ops.ed.undo_push(message=message)
-        return

@@ -54,8 +54,6 @@ class Session:
         self._look = True
         self._wanted = False
         """Whether the engine shall run: it was started, and neither stopped nor given up since."""
-        self._held = False
-        """Whether the client's thread is asked to stand still."""
 
     @property
     def job(self) -> Job | None:
@@ -191,7 +189,6 @@ class Session:
             return
         if client:
             client.leave()
-            self._held = False
             self._client, self.engine, self.welcome, self._wanted = None, "off", None, False
         for job in self.jobs:
             if job.state == "exporting":
@@ -337,20 +334,26 @@ class Session:
                     self._step(job, job.handle, event, self.client)
         return changed
 
+    def alone(self, do: Callable[[], None]) -> bool:
+        """Do something while the client's thread stands still; whether it did: it is asked to, so try again until then."""
+        client = self._client
+        if client and not client.standing.ask():
+            return False
+        try:
+            do()
+        finally:
+            if client:
+                client.standing.go()
+        return True
+
     def _place(self) -> bool:
-        """Put the strips of results into the open document, as soon as no thread of ours runs meanwhile."""
+        """Put the strips of results into the open document."""
         for job in self.jobs:
             if job.state == "unplaced" and job.document.is_open():
                 self._step(job, job.look_for_document)
-        ready = [job for job in self.jobs if job.state == "placing" and not job.cancelling]
-        self._held |= bool(ready)
-        if not self._held or (self._client and not self._client.standing.ask()):
-            return False
+        ready = [job for job in self.jobs if job.state == "placing"]
         for job in ready:
             self._step(job, job.place)
-        self._held = False
-        if self._client:
-            self._client.standing.go()
         return bool(ready)
 
     def _events(self) -> Iterator[events.Event]:

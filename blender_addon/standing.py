@@ -1,7 +1,8 @@
 """A thread that stands still while Blender's side does what no other thread may run beside. Without bpy.
 
-Blender 4.5 looks into a Python dictionary without holding the interpreter's lock when an operator pushes undo under
-`temp_override`; another thread that runs Python at that moment crashes it.
+That is an operator under `temp_override`: Blender up to 5.0 then looks into a Python dictionary without holding the
+interpreter's lock where it finds that any thread holds it (its Python, 3.11, tells no thread from another there), and
+crashes within a few such operators if one runs all the time.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 import bpy
 import msgspec
 
-from . import compat, extent, reimport, strips
+from . import compat, extent, reimport, strips, undo
 from .reimport import Origin
 from .strips import Source
 from .trouble import Trouble
@@ -100,7 +100,7 @@ def replace(scene: bpy.types.Scene, job_id: str, frames: list[Path], origin: Ori
         _write(strip, [*of(strip), version])
         _show(strip, version)
     if shown:
-        reimport.push_undo("FateZero: Re-render")
+        undo.push_rendered_again()
     return shown[0].name if shown else ""
 
 

@@ -83,20 +83,24 @@ class FATEZERO_OT_jump_to_strip(OfJob, bpy.types.Operator):
                 return refuse(self, Trouble("'{name}' is no longer in this file.", name=job.source.name))
             select_only(scene, found)
             if scene == compat.sequencer_scene(context):
-                show(context, scene, found)
+                show(scene, found)
         return {"FINISHED"}
 
 
-def show(context, scene: bpy.types.Scene, strip) -> None:
-    """Bring the strip into view, and the current frame onto it."""
+def show(scene: bpy.types.Scene, strip) -> None:
+    """Bring the strip, which is selected, into view, and the current frame onto it."""
     left, right = compat.left_handle(strip), compat.right_handle(strip)
     if not left <= scene.frame_current < right:
         scene.frame_current = left
-    for window in context.window_manager.windows:
+    jobs.when_alone(_view_selected)
+
+
+def _view_selected() -> None:
+    for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             region = next((region for region in area.regions if region.type == "WINDOW"), None)
             if area.type == "SEQUENCE_EDITOR" and region and area.spaces.active.view_type != "PREVIEW":
-                with context.temp_override(window=window, area=area, region=region):
+                with bpy.context.temp_override(window=window, area=area, region=region):
                     bpy.ops.sequencer.view_selected()
 
 

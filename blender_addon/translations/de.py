@@ -401,7 +401,6 @@ WORDS = {
     "The Python {python} cannot make the engine's environment.": "Das Python {python} kann die Umgebung der Engine nicht anlegen.",
     "Name a Python 3.11 or newer that has venv and ensurepip, or leave the field empty.": "Geben Sie ein Python 3.11 oder neuer mit venv und ensurepip an, oder lassen Sie das Feld leer.",
     # reimport.py
-    "FateZero: Edit Strip": "FateZero: Strip bearbeiten",
     "'{name}' is no longer in this file.": "„{name}“ ist nicht mehr in dieser Datei.",
     # strips.py
     "The scene '{scene}' belongs to another file, and a new strip in it would be gone when this one is opened again.": "Die Szene „{scene}“ gehört zu einer anderen Datei, und ein neuer Strip darin wäre weg, sobald diese wieder geöffnet wird.",
@@ -649,7 +648,6 @@ WORDS = {
     "Blender has rendered a frame that cannot be read.": "Blender hat ein Bild gerendert, das nicht lesbar ist.",
     "Make room on the disk for temporary files.": "Schaffen Sie Platz für temporäre Dateien.",
     "Blender has not rendered a frame: {reason}.": "Blender hat ein Bild nicht gerendert: {reason}.",
-    "FateZero: Re-render": "FateZero: Neu rendern",
     "'{name}' has no such version.": "„{name}“ hat keine solche Version.",
     "The frames of this version are no longer in {folder}.": "Die Bilder dieser Version sind nicht mehr in {folder}.",
     "Put them back, or re-render the strip.": "Legen Sie sie zurück, oder rendern Sie den Strip neu.",
@@ -691,4 +689,9 @@ WORDS = {
     "Use It Then": "Danach verwenden",
     "Choose the new model, and the preset for shapes, in the panel as soon as it is there": "Das neue Modell und die Vorgabe für Formen im Panel wählen, sobald es da ist",
     "All frames are held in memory together: a few seconds of a clip are enough": "Alle Bilder liegen zusammen im Speicher: Ein paar Sekunden eines Clips genügen",
+    # undo.py
+    "FateZero: Edit Strip": "FateZero: Strip bearbeiten",
+    "Let the user undo that an edit's strip was made": "Rückgängig machen lassen, dass der Strip einer Bearbeitung entstand",
+    "FateZero: Re-render": "FateZero: Neu rendern",
+    "Let the user undo that a strip got new frames": "Rückgängig machen lassen, dass ein Strip neue Bilder bekam",
 }

@@ -144,6 +144,20 @@ def transfers_told(job, kind: type) -> list[tuple[int, int]]:
     return told
 
 
+@contextlib.contextmanager
+def in_a_window(addon):
+    """As where the user presses a key, which undo needs; see `standing` for why no thread of ours may run meanwhile."""
+    client, window = addon.jobs.session._client, bpy.context.window_manager.windows[0]
+    if client:
+        wait_until(client.standing.ask)
+    try:
+        with bpy.context.temp_override(window=window, screen=window.screen, area=window.screen.areas[0]):
+            yield
+    finally:
+        if client:
+            client.standing.go()
+
+
 def tick_until(session, condition, patience: float = 300.0) -> None:
     """Do the timer's work until something is so; fail if that does not come."""
     wait_until(lambda: (session.tick(), condition())[1], patience)

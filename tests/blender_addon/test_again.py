@@ -13,6 +13,7 @@ from tests.blender_addon.conftest import (
     HEIGHT,
     WIDTH,
     add_modifier,
+    in_a_window,
     move,
     new_file,
     random_frames,
@@ -167,15 +168,14 @@ def test_edit_again_fills_the_panel(addon, project, session, result):
 
 
 def test_undo_and_redo(addon, project, session, result):
-    window = bpy.context.window_manager.windows[0]
-    here = {"window": window, "screen": window.screen, "area": window.screen.areas[0]}
     name, before = result.name, result.directory
-    with bpy.context.temp_override(**here):
+    with in_a_window(addon):
         bpy.ops.ed.undo_push(message="before")
     repaint(project)
-    bpy.ops.fatezero.render_again()
+    addon.again.of(result, None, False).begin()
+    reach(session, "done")
     after = project.strips[name].directory
-    with bpy.context.temp_override(**here):
+    with in_a_window(addon):
         bpy.ops.ed.undo()
         assert project.strips[name].directory == before and len(addon.versions.of(project.strips[name])) == 1
         bpy.ops.ed.redo()

@@ -11,7 +11,17 @@ import bpy
 import numpy as np
 import pytest
 
-from tests.blender_addon.conftest import FRAMES, HEIGHT, WIDTH, move, new_file, random_frames, reach, read_image
+from tests.blender_addon.conftest import (
+    FRAMES,
+    HEIGHT,
+    WIDTH,
+    in_a_window,
+    move,
+    new_file,
+    random_frames,
+    reach,
+    read_image,
+)
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -112,15 +122,14 @@ def test_the_button_does_not_block(addon, project, session, start):
     assert addon.jobs.tick() == addon.jobs.IDLE
 
 
-def test_undo_and_redo(project, session):
-    project.select(project.image_strip(count=1))
-    window = bpy.context.window_manager.windows[0]
-    here = {"window": window, "screen": window.screen, "area": window.screen.areas[0]}
-    with bpy.context.temp_override(**here):
+def test_undo_and_redo(addon, project, session, start):
+    strip = project.image_strip(count=1)
+    with in_a_window(addon):
         bpy.ops.ed.undo_push(message="before")
-    bpy.ops.fatezero.edit_strip()
+    start(strip)
+    reach(session, "done")
     name = session.job.result
-    with bpy.context.temp_override(**here):
+    with in_a_window(addon):
         bpy.ops.ed.undo()
         assert list(project.strips.keys()) == ["clip"]
         bpy.ops.ed.redo()
