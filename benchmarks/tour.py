@@ -197,6 +197,31 @@ def preferences() -> Iterator[Step]:
     yield SETTLE
 
 
+def undo_and_redo(name: str) -> Iterator[Step]:
+    """The strip that the timer made goes and comes by the user's own keys."""
+
+    def there() -> bool:
+        return name in bpy.context.window_manager.windows[0].scene.sequence_editor.strips_all
+
+    assert there()
+    press(sequencer("SEQUENCER"), "Z", ctrl=True)
+    yield lambda: not there()
+    press(sequencer("SEQUENCER"), "Z", ctrl=True, shift=True)
+    yield there
+
+
+def jump(job) -> Iterator[Step]:
+    """The timeline goes to the strip by the list's button, and comes back."""
+    area = sequencer("SEQUENCER")
+    view = region(area, "WINDOW").view2d
+    left = view.region_to_view(0, 0)[0]
+    bpy.ops.fatezero.jump_to_strip(job=job.id)
+    yield lambda: view.region_to_view(0, 0)[0] != left
+    with over(area):
+        bpy.ops.sequencer.view_all()
+    yield SETTLE
+
+
 def stops() -> Iterator[Step]:
     """The tour."""
     bpy.ops.extensions.package_install_files(filepath=str(ZIP), repo="user_default", enable_on_install=True)
@@ -239,6 +264,9 @@ def stops() -> Iterator[Step]:
     scene.fatezero.steps = 20
     yield SETTLE
     yield "edited"
+    yield from undo_and_redo(edited.result)
+    yield from jump(edited)
+    scene = bpy.context.window_manager.windows[0].scene
 
     bpy.ops.fatezero.select_result(job=edited.id)
     yield from only("Compare", "Made by FateZero")
