@@ -193,8 +193,7 @@ def _render(asked: argparse.Namespace) -> int:
         chosen.instead = None
     for name, trouble in batch.troubles:
         print(f"{name}: {trouble}", file=sys.stderr)
-    if asked.save and batch.done:
-        bpy.ops.wm.save_mainfile()
+    saved = not (asked.save and batch.done) or _save()
     print(batch.summary(), file=report)
     if batch.done and not asked.save:
         print("The new strips are not saved: use --save.", file=report)
@@ -202,7 +201,16 @@ def _render(asked: argparse.Namespace) -> int:
             job.unsaved = False  # as it was asked for: no later Blender shall place them
     if asked.json:
         print(json.dumps(_account(batch)))
-    return FAILED if batch.done < len(plan.todo) or _real_troubles(plan) else DONE
+    return FAILED if batch.done < len(plan.todo) or _real_troubles(plan) or not saved else DONE
+
+
+def _save() -> bool:
+    """Save the file; whether that worked. If not, the next Blender that opens it places the strips."""
+    try:
+        return bpy.ops.wm.save_mainfile() == {"FINISHED"}
+    except RuntimeError as error:
+        print(f"{bpy.data.filepath} is not saved: the new strips come when it is opened next. {error}", file=sys.stderr)
+        return False
 
 
 def _plan(asked: argparse.Namespace, found: list[bpy.types.Strip]) -> plans.Plan:

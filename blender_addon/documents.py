@@ -34,6 +34,13 @@ class Document:
         """Whether it is still, or again, what Blender shows."""
         return self.generation == _generation or _same(Path(bpy.data.filepath or "."), self.saved_as, _generation)
 
+    def written_since(self, path: Path) -> bool:
+        """Whether the file on disk is newer than what is at `path`; never where that cannot be told."""
+        try:
+            return self.path.stat().st_mtime >= path.stat().st_mtime
+        except OSError:
+            return False
+
 
 def current() -> Document:
     """The open document; `Trouble` where it has never been saved."""

@@ -34,7 +34,8 @@ class Job:
     strip.
 
     `state` is `exporting`, `sending`, `queued`, `running`, `paused`, `fetching` or `placing`; `unfetched` where the
-    result cannot be written here, `unplaced` where its document is not open; in the end `done`, `failed` or `cancelled`.
+    result cannot be written here, `unplaced` where its document is not open, or `hindered` where something else is in
+    the strip's way; in the end `done`, `failed` or `cancelled`.
     """
 
     def __init__(self, job_id: str, source: strips.Source, settings: EditSettings, document: Document, engine: str):
@@ -48,7 +49,7 @@ class Job:
         """Own jobs before it in the engine's queue."""
         self.workers, self.waits = 0, ""
         """How many workers have a part of it; and what it waits for beside its turn."""
-        self.cancelling = False
+        self.cancelling = self.hindered = False
         self.trouble: Trouble | None = None
         self.notes: list[str] = []
         self.timings: dict[str, float] = {}
@@ -318,6 +319,7 @@ class Job:
 
     def look_for_document(self) -> None:
         """All files are here: the strip can be made if its document is open."""
+        self.hindered = False
         if self.document.is_open():
             self.state, self.trouble = "placing", None
             return
@@ -336,8 +338,9 @@ class Job:
         frames = [self.folder / "frames" / f"{number:05}.png" for number in range(1, self._frames + 1)]
         self.end("done")
         thumbnails.keep(self.id, frames[0])
-        self.result = versions.strips_by_job().get(self.id, "")  # placed in a file that was saved after all
-        if self.result:
+        self.result = versions.strips_by_job().get(self.id, "")
+        if self.result:  # placed in a file that was saved after all, or in one that Blender has recovered
+            self.unsaved = not self.document.written_since(self.folder)
             return
         try:
             self.result = self._replace(frames) or reimport.insert(self.source, frames, self._origin())
@@ -345,7 +348,13 @@ class Job:
             if (below := strips.find(self.source)) and strips.shows_through(below):
                 self.notes = [*self.notes, SHOWS_THROUGH]
         except Exception as error:  # noqa: BLE001  the frames are kept, whatever it is
-            self._keep(frames, told(error))
+            self.hindered = True
+            reason = Trouble(
+                "{reason} The edited frames are in {folder}.",
+                "Mend that and choose Place Here, or add them with Add, Image/Sequence.",
+                reason=told(error), folder=frames[0].parent,
+            )  # fmt: skip
+            self.end("unplaced", reason)
 
     def _replace(self, frames: list[Path]) -> str:
         """Give the strips their new frames that show what is made anew; the name of one, or nothing if none is left."""
@@ -353,8 +362,8 @@ class Job:
         return versions.replace(scene, self.replaces, frames, self._origin()) if scene else ""
 
     def read_again(self) -> None:
-        """A file was opened: what was placed in one that was not saved is to be placed once more."""
-        if self.unsaved:
+        """A file was opened: what was placed in one that was not saved is to be placed once more, or tried again."""
+        if self.unsaved or self.hindered:
             self.unsaved = False
             self.look_for_document()
 
@@ -383,13 +392,6 @@ class Job:
         return Trouble(
             "'{name}' had not reached the engine when Blender ended.", "Edit the strip again.", name=self.source.name
         )
-
-    def _keep(self, frames: list[Path], reason: Trouble) -> None:
-        """There is no strip, but there are its files: say where."""
-        self.trouble = Trouble(
-            "{reason} The edited frames are in {folder}.", "Add them with Add, Image/Sequence.",
-            reason=reason, folder=frames[0].parent,
-        )  # fmt: skip
 
     def _origin(self) -> reimport.Origin:
         return reimport.origin_for(

@@ -349,7 +349,7 @@ class Session:
     def _place(self) -> bool:
         """Put the strips of results into the open document."""
         for job in self.jobs:
-            if job.state == "unplaced" and job.document.is_open():
+            if job.state == "unplaced" and not job.hindered and job.document.is_open():
                 self._step(job, job.look_for_document)
         ready = [job for job in self.jobs if job.state == "placing"]
         for job in ready:

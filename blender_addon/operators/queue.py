@@ -82,7 +82,7 @@ class FATEZERO_OT_fetch_again(OfJob, bpy.types.Operator):
 
 
 class FATEZERO_OT_place_here(OfJob, bpy.types.Operator):
-    """Put the result over the strip of that name in this file, which is the one that it was made for under another name"""
+    """Put the result over its strip in the open file: one with another name, or with nothing in its way any more"""
 
     bl_idname = "fatezero.place_here"
     bl_label = "Place Here"
@@ -92,7 +92,7 @@ class FATEZERO_OT_place_here(OfJob, bpy.types.Operator):
         return job.state == "unplaced" and bool(bpy.data.filepath)
 
     def do(self, job) -> None:
-        job.document = documents.current()
+        job.document, job.hindered = documents.current(), False
 
 
 class FATEZERO_OT_dismiss(OfJob, bpy.types.Operator):

@@ -80,7 +80,7 @@ WORDS = {
     "Edit the strip again.": "Bearbeiten Sie den Strip noch einmal.",
     "{reason} The edit waits here, and is sent again every few seconds.": "{reason} Die Bearbeitung wartet hier und wird alle paar Sekunden wieder gesendet.",
     "{reason} The edited frames are in {folder}.": "{reason} Die bearbeiteten Einzelbilder liegen in {folder}.",
-    "Add them with Add, Image/Sequence.": "Fügen Sie sie mit „Hinzufügen“, „Bild/Sequenz“ ein.",
+    "Mend that and choose Place Here, or add them with Add, Image/Sequence.": "Beheben Sie das und wählen Sie „Hier einsetzen“, oder fügen Sie sie mit „Hinzufügen“, „Bild/Sequenz“ ein.",
     "Another file was opened before all of '{name}' was exported.": "Eine andere Datei wurde geöffnet, bevor alles von „{name}“ exportiert war.",
     "Open {file} and edit the strip again.": "Öffnen Sie {file}, und bearbeiten Sie den Strip noch einmal.",
     # jobs.py
@@ -220,7 +220,7 @@ WORDS = {
     "Pause Edit": "Bearbeitung anhalten",
     "Resume Edit": "Bearbeitung fortsetzen",
     "Try Again": "Noch einmal versuchen",
-    "Put the result over the strip of that name in this file, which is the one that it was made for under another name": "Das Ergebnis über den Strip dieses Namens in dieser Datei legen, die unter anderem Namen die ist, für die es gemacht wurde",
+    "Put the result over its strip in the open file: one with another name, or with nothing in its way any more": "Das Ergebnis über seinen Strip in der offenen Datei legen: einer mit anderem Namen, oder in der nichts mehr im Weg ist",
     "Place Here": "Hier einsetzen",
     "Fetch Again": "Noch einmal holen",
     "Select Result": "Ergebnis auswählen",

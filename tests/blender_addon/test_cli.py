@@ -58,6 +58,20 @@ def test_it_edits_saves_and_then_finds_all_up_to_date(addon, project, clips, run
     assert run("render", "--channel", "2")[1]["done"] == 2  # without --stale-only: all that was made, anew
 
 
+def test_strips_in_a_file_that_cannot_be_saved_come_into_it_later(addon, project, clips, run, capsys):
+    blocked = project.path.with_name(f"{project.path.name}@")  # Blender writes there first
+    blocked.mkdir()
+    code, told = run("render", "--strip", "a", "--save")
+    assert (code, told["done"]) == (1, 1)
+    assert addon.cli.run(["render", "--strip", "b", "--save"]) == 1
+    said = capsys.readouterr().err
+    assert f"{project.path} is not saved: the new strips come when it is opened next." in said
+    blocked.rmdir()
+    bpy.ops.wm.open_mainfile(filepath=str(project.path))
+    reach(addon.jobs.session, "done")
+    assert sorted(project.strips.keys()) == ["a", "a FateZero", "b", "b FateZero"]
+
+
 def test_targets(addon, project, clips, run):
     clips[0].select = True
     code, told = run("render", "--selected", "--target", "a green ball", "--target", "a white ball")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -338,7 +339,6 @@ class TestBlenders:
         assert job.state == "unplaced"
         for _ in range(2):
             reopen(addon, project)
-            assert len(project.strips) == 1
             reach(addon.jobs.session, "done")
             landed_once(project, addon.jobs.session.job)
             bpy.ops.wm.save_as_mainfile(filepath=str(project.folder / "copy.blend"), copy=True)
@@ -352,6 +352,27 @@ class TestBlenders:
         assert len(project.strips) == 2
         reopen(addon, project)
         assert addon.jobs.session.jobs == [] and len(project.strips) == 2
+
+    def test_a_strip_in_a_recovered_file_stays_noted_down_until_that_is_saved(
+        self, addon, project, begin, session, monkeypatch
+    ):
+        begin()
+        before = shutil.copy2(project.path, project.folder / "before.blend")
+        written = project.path.stat().st_mtime
+        reach(session, "done")
+        with monkeypatch.context() as unheard:
+            unheard.setattr(session, "saved", lambda: None)
+            project.save()
+        os.utime(project.path, (written, written))
+        bpy.ops.wm.open_mainfile(
+            filepath=str(project.path)
+        )  # so a recovered file is: the strip in it, an old one on disk
+        reach(session, "done")
+        landed_once(project, session.job)
+        before.replace(project.path)
+        reopen(addon, project)  # after one more crash
+        reach(addon.jobs.session, "done")
+        landed_once(project, addon.jobs.session.job)
 
     def test_one_that_is_dismissed_is_placed_again_too_in_a_file_that_was_not_saved(
         self, addon, project, begin, session

@@ -206,13 +206,34 @@ def test_a_strip_deleted_while_it_is_edited(project, session, start):
     strip = start()
     reach(session, "running")
     project.strips.remove(strip)
-    session_job_done(session)
+    reach(session, "unplaced")
     frames = session.job.folder / "frames"
     assert len(list(frames.iterdir())) == 2
-    assert str(session.trouble) == (
-        f"'clip' is no longer in this file. The edited frames are in {frames}. Add them with Add, Image/Sequence."
+    assert str(session.job.trouble) == (
+        f"'clip' is no longer in this file. The edited frames are in {frames}. "
+        "Mend that and choose Place Here, or add them with Add, Image/Sequence."
     )
-    assert len(project.strips) == 0
+    assert not session.tick() and not session.busy and len(project.strips) == 0
+    bpy.ops.wm.open_mainfile(filepath=str(project.path))  # with the strip, as an undo would bring it
+    reach(session, "done")
+    assert frames_of(result_of(project, session))[0].shape == (HEIGHT, WIDTH, 4)
+
+
+def test_where_no_channel_is_free_the_result_waits_for_one(project, session, start):
+    strip = start()
+    reach(session, "running")
+    locked = [channel for channel in project.editor.channels if channel != project.editor.channels[strip.channel]]
+    for channel in locked:
+        channel.lock = True
+    reach(session, "unplaced")
+    assert "no free channel" in str(session.job.trouble) and bpy.ops.fatezero.place_here.poll()
+    assert bpy.ops.fatezero.place_here() == {"FINISHED"}
+    reach(session, "unplaced")
+    for channel in locked:
+        channel.lock = False
+    assert bpy.ops.fatezero.place_here(job=session.job.id) == {"FINISHED"}
+    reach(session, "done")
+    assert session.job.result in project.strips and session.job.trouble is None
 
 
 def test_another_file_opened_while_it_is_edited(project, session, start, tmp_path):
