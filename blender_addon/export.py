@@ -12,7 +12,7 @@ from typing import Protocol
 
 import bpy
 
-from . import compat, extent, strips
+from . import compat, extent, strips, unkeyed
 from .trouble import Trouble
 
 COPY_NAME = "FateZero Export"
@@ -155,7 +155,7 @@ def render_into(folder: Path, scene: bpy.types.Scene, frame: int) -> Path:
     written = Path(bpy.path.abspath(scene.render.frame_path(frame=frame)))
     images = set(bpy.data.images)
     try:
-        with _unheard():
+        with _unheard(), unkeyed.kept(bpy.context.scene):
             bpy.ops.render.render(animation=True, scene=scene.name)
     except RuntimeError as error:
         raise cannot_write(folder, str(error).strip()) from error

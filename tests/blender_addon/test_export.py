@@ -16,7 +16,6 @@ def export(addon, project, tmp_path):
     def run(strip) -> list[np.ndarray]:
         source = addon.strips.describe(project.scene, strip)
         exporting = addon.export.Export(source, tmp_path / "exported {y}")
-        project.scene.frame_set(project.scene.frame_current)  # as any render leaves what is animated
         before = project.snapshot()
         images = [image.name for image in bpy.data.images]
         while not exporting.complete:
@@ -169,6 +168,20 @@ def test_what_is_animated_in_a_strip_comes_as_seen(project, export):
         strip.keyframe_insert("blend_alpha", frame=frame)
     strip.keyframe_insert("mute", frame=1)
     assert [int(frame[0, 0, 3]) // 100 for frame in export(strip)] == [0, 1, 2]
+
+
+def test_what_the_user_has_not_keyed_yet_stays(addon, project, tmp_path):
+    strip = project.image_strip(count=1)
+    bpy.context.window.scene = project.scene
+    other = project.image_strip("other", channel=2)
+    colour = project.effect("COLOR", "colour", 3, 1, 40)
+    for item, name in ((other, "blend_alpha"), (other.transform, "offset_x"), (colour, "color"), (other, "mute")):
+        item.keyframe_insert(name, frame=1)
+    project.scene.frame_set(1)
+    other.blend_alpha, other.transform.offset_x, other.mute = 0.25, 7.0, True
+    colour.color = (0.5, 0.25, 1.0)
+    addon.export.Export(addon.strips.describe(project.scene, strip), tmp_path / "x").render_next()
+    assert (other.blend_alpha, other.transform.offset_x, other.mute, *colour.color) == (0.25, 7.0, True, 0.5, 0.25, 1.0)
 
 
 def test_a_meta_comes_as_seen(export, nested):
