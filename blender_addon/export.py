@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -182,21 +182,26 @@ def _unheard() -> Iterator[None]:
 def _show_alone(scene: bpy.types.Scene, name: str) -> None:
     """Mute every strip but the named one; the metas around it show it as it is, whole. No animation changes that."""
     strip = strips.named(scene, name)
-    set_here = [f"{_path(strip)}.mute"]
+    set_here = [mute_path(strip)]
     first, end = compat.left_handle(strip), compat.right_handle(strip)
     strip.blend_type = "ALPHA_OVER"  # other modes mix with what is below, and there is nothing below
     inside, holder = strip, strips.container(strip)
     while True:
         for other in compat.strips(holder):
             other.mute = other != inside
-            set_here.append(f"{_path(other)}.mute")
+            set_here.append(mute_path(other))
         holder.channels[inside.channel].mute = False
         if holder == scene.sequence_editor:
             break
         _make_plain(holder, first, end)
         set_here.append(f"{_path(holder)}.")
         inside, holder = holder, strips.container(holder)
-    _still(scene, tuple(set_here))
+    still(scene, set_here)
+
+
+def mute_path(strip) -> str:
+    """How an animation names what mutes the strip."""
+    return f"{_path(strip)}.mute"
 
 
 def _path(strip) -> str:
@@ -204,8 +209,8 @@ def _path(strip) -> str:
     return f'_all["{bpy.utils.escape_identifier(strip.name)}"]'
 
 
-def _still(scene: bpy.types.Scene, paths: tuple[str, ...]) -> None:
-    """Have nothing animate what has these paths in the scene, a copy."""
+def still(scene: bpy.types.Scene, paths: Iterable[str]) -> None:
+    """Have nothing animate what has these paths in the scene, a copy; `remove` or `clear` removes what that takes."""
     if any(_moves(curve, paths) for curve in compat.fcurves(scene)):
         compat.own_action(scene)[MARK] = True
     for curve in (*compat.fcurves(scene), *compat.drivers(scene)):
@@ -213,7 +218,7 @@ def _still(scene: bpy.types.Scene, paths: tuple[str, ...]) -> None:
             curve.mute = True
 
 
-def _moves(curve: bpy.types.FCurve, paths: tuple[str, ...]) -> bool:
+def _moves(curve: bpy.types.FCurve, paths: Iterable[str]) -> bool:
     return any(path in curve.data_path for path in paths)
 
 

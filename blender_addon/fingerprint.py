@@ -60,6 +60,8 @@ def _tell(strip, top, looks: list, zero: float) -> bool:
         return False
     looks.append(_still(strip))
     looks.append(compat.content_start(strip) - zero)
+    if getattr(strip, "font", None):
+        looks.append(strip.font.filepath)
     if strip != top:
         muted = strip.mute or strips.container(strip).channels[strip.channel].mute
         looks.append([compat.left_handle(strip) - zero, compat.right_handle(strip) - zero, strip.channel, muted])
@@ -86,7 +88,7 @@ def _still(strip) -> dict:
     """The strip's plain properties, but for those that a curve moves: they are as the current frame has them."""
     found, path = _values(strip), _path(strip)
     for curve in compat.fcurves(strip.id_data):
-        if path not in curve.data_path:
+        if path not in curve.data_path or curve.mute:
             continue
         *owners, name = curve.data_path.partition(path)[2].lstrip(".").split(".")
         owner = found
@@ -137,9 +139,19 @@ def _curves(scene: bpy.types.Scene, strip, zero: float) -> list:
             curve.data_path.partition(path)[2],
             curve.array_index,
             [_key(point, zero) for point in curve.keyframe_points],
+            *_besides(curve),
         ]
         for curve in compat.fcurves(scene)
         if path in curve.data_path
+    ]
+
+
+def _besides(curve: bpy.types.FCurve) -> list:
+    """What else than its keyframes makes a curve's values; nothing where it is as Blender makes it."""
+    return [
+        *(["muted"] if curve.mute else []),
+        *([curve.extrapolation] if curve.extrapolation != "CONSTANT" else []),
+        *(_values(modifier) for modifier in curve.modifiers),
     ]
 
 
@@ -153,9 +165,11 @@ def _key(point: bpy.types.Keyframe, zero: float) -> tuple:
 
 
 def _driven(strip) -> bool:
-    """Whether a driver moves the strip: what it goes by may change anywhere in the file."""
-    path = _path(strip)
-    return any(path in driver.data_path for driver in compat.drivers(strip.id_data))
+    """Whether a driver or an action strip moves it, perhaps: what these go by may change anywhere in the file."""
+    path, animation = _path(strip), strip.id_data.animation_data
+    return any(path in driver.data_path for driver in compat.drivers(strip.id_data)) or bool(
+        animation and animation.nla_tracks
+    )
 
 
 def _path(strip) -> str:

@@ -28,13 +28,15 @@ def before(name: str, number: int, muted: frozenset[str], percentage: int) -> Pi
     copy[export.MARK] = True
     copy.name = export.COPY_NAME
     try:
-        for strip in compat.all_strips(copy.sequence_editor):
-            strip.mute = strip.mute or strip.name in muted
+        hidden = [strip for strip in compat.all_strips(copy.sequence_editor) if strip.name in muted]
+        for strip in hidden:
+            strip.mute = True
+        export.still(copy, [export.mute_path(strip) for strip in hidden])
         export.plain_output(copy)
         copy.render.resolution_percentage = percentage
         return frame(copy, number)
     finally:
-        bpy.data.scenes.remove(copy)
+        export.remove(copy)
 
 
 def frame(scene: bpy.types.Scene, number: int, colours: str = "RGB") -> Picture:

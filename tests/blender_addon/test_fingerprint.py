@@ -42,6 +42,10 @@ def test_where_the_playhead_is_is_nothing_to_what_is_animated(addon, project, lo
 def test_every_change_of_the_picture_counts(addon, project, look):
     strip = project.image_strip()
     add_modifier(strip, "curves", "CURVES")
+
+    def curve() -> bpy.types.FCurve:
+        return next(addon.compat.fcurves(project.scene))
+
     seen = [look(strip)]
     (path, *_) = (project.folder / "media" / "clip").iterdir()
     for change in (
@@ -56,7 +60,12 @@ def test_every_change_of_the_picture_counts(addon, project, look):
         lambda: setattr(strip.elements[2], "filename", strip.elements[0].filename),
         lambda: strip.keyframe_insert("blend_alpha", frame=12),
         lambda: setattr(project.scene.render, "resolution_x", 128),
-        lambda: setattr(next(addon.compat.fcurves(project.scene)).keyframe_points[0], "handle_right_type", "VECTOR"),
+        lambda: setattr(curve().keyframe_points[0], "handle_right_type", "VECTOR"),
+        lambda: setattr(curve(), "extrapolation", "LINEAR"),
+        lambda: curve().modifiers.new("NOISE"),
+        lambda: setattr(curve().modifiers[0], "strength", 2.0),
+        lambda: setattr(curve(), "mute", True),
+        lambda: setattr(strip, "blend_alpha", 0.25),  # which no curve moves any more
     ):
         change()
         seen.append(look(strip))
@@ -98,5 +107,11 @@ def test_what_cannot_be_told_has_none(addon, project, look):
         driven = project.image_strip("driven", channel=2)
         driven.driver_add("blend_alpha").driver.expression = "frame / 20"
         assert look(driven) == ""
+        strip = project.image_strip("plain", channel=3)
+        assert look(strip)
+        strip.keyframe_insert("blend_alpha", frame=12)
+        animation = project.scene.animation_data
+        animation.nla_tracks.new().strips.new("pushed down", 1, animation.action)
+        assert look(strip) == ""
     finally:
         bpy.data.scenes.remove(other)

@@ -140,6 +140,7 @@ def test_before_is_the_frame_without_the_results(addon, preview, project):
     project.strips.remove(project.strips["edited"])
     project.scene.frame_current = 12
     assert preview.compare.results(project.scene) == {made.name}
+    made.keyframe_insert("mute", frame=1)  # which brings it back in any copy
     before, scenes = project.snapshot(), len(bpy.data.scenes)
     for muted, seed in ((frozenset({made.name}), 1), (frozenset(), 2)):
         picture = addon.renders.before("Scene", 12, muted, 100)
