@@ -71,6 +71,21 @@ def test_addon_knows_blender_and_protocol_only():
         assert all(above <= 0 for above in relative_depths(path, ROOT / "blender_addon")), path
 
 
+def test_addon_overrides_a_context_only_while_no_thread_of_ours_runs():
+    """See `blender_addon/standing.py`: what does so is a function that its own module gives to `jobs.when_alone`."""
+    users = 0
+    for path in sources("blender_addon"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        waiting = [call for call in calls if ast.unparse(call.func) == "jobs.when_alone"]
+        alone = {node.id for call in waiting for node in ast.walk(call) if isinstance(node, ast.Name)}
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            if any(isinstance(node, ast.Attribute) and node.attr == "temp_override" for node in ast.walk(function)):
+                assert function.name in alone, f"{path}: {function.name}"
+                users += 1
+    assert users
+
+
 def test_engine_never_knows_blender():
     for path in sources("engine"):
         assert not absolute_imports(path) & {"bpy", "blender_addon", "mathutils", "benchmarks", "buildtools"}, path
