@@ -17,9 +17,10 @@ def neighbour(job: Job, direction: str) -> Job | None:
     """The job that this one can change places with: the next one `UP` or `DOWN` that waits as it does."""
     if not _waits(job):
         return None
-    waiting = [each for each in jobs.session.jobs if _waits(each) and each.at_engine == job.at_engine]
-    index = waiting.index(job) + (-1 if direction == "UP" else 1)
-    return waiting[index] if 0 <= index < len(waiting) else None
+    found = jobs.session.jobs
+    index = found.index(job)
+    others = reversed(found[:index]) if direction == "UP" else found[index + 1 :]
+    return next((other for other in others if other.at_engine == job.at_engine and _waits(other)), None)
 
 
 def _waits(job: Job) -> bool:
