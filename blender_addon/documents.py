@@ -61,7 +61,13 @@ def earlier(path: Path) -> Document:
 
 def followed(document: Document) -> Document:
     """The same with its place now: it may have been saved elsewhere, or been opened again."""
-    return Document(_generation, Path(bpy.data.filepath)) if document.is_open() and bpy.data.filepath else document
+    return _saved_as(_generation, bpy.data.filepath) if document.is_open() and bpy.data.filepath else document
+
+
+@functools.lru_cache(8)
+def _saved_as(generation: int, path: str) -> Document:
+    """Kept, as every tick asks for each job."""
+    return Document(generation, Path(path))
 
 
 @functools.lru_cache(256)
