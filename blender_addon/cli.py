@@ -323,9 +323,8 @@ def _list(asked: argparse.Namespace) -> int:
         print(json.dumps({"strips": rows}))
         return DONE
     for row in rows:
-        print(
-            f"{row['scene']}  {row['channel']:>3}  {row['first']:>6} {row['frames']:>6}  {row['strip']}  {row['state']}"
-        )
+        place = f"{row['scene']}  {row['channel']:>3}  {row['first']:>6} {row['frames']:>6}"
+        print(f"{place}  {row['strip']}  {row['state']}")
     return DONE
 
 

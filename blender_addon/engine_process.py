@@ -44,11 +44,14 @@ class EngineProcess:
     is connected to it.
     """
 
-    def __init__(self, python: Path, home: Path, when_alone: Ends):
-        """Start it; its files and its log are in `home`. `Trouble` where that is impossible."""
+    def __init__(self, python: Path, home: Path, when_alone: Ends, stale: Endpoint | None = None):
+        """Start it; its files and its log are in `home`. `Trouble` where that is impossible.
+
+        `stale` is what an engine has left there that did not answer. An endpoint that merely is there may be of one that
+        another Blender has started just now.
+        """
         self.home, self.log = home, home / LOG_NAME
-        self._stale = running_endpoint(home)
-        self._listened = False
+        self._stale, self._listened = stale, False
         if not python.is_file():
             raise Trouble(*NOT_INSTALLED)
         try:

@@ -198,7 +198,7 @@ class Link:
             self.process.end()  # it runs, and does not answer
         deadline = time.monotonic() + START_PATIENCE
         while True:
-            self.process = EngineProcess(place.python, place.home, place.when_alone)
+            self.process = EngineProcess(place.python, place.home, place.when_alone, self._stale)
             while (endpoint := self.process.endpoint()) is None and self.process.running():
                 if time.monotonic() > deadline:
                     raise self._too_slow()

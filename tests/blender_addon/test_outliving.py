@@ -482,6 +482,22 @@ def test_two_blenders_that_start_an_engine_at_once_share_one(addon, engine_pytho
     wait_until(lambda: processes_with(str(tmp_path / "home")) == [])
 
 
+def test_an_engine_that_began_to_listen_a_moment_ago_is_used(addon, engine_python, tmp_path, monkeypatch):
+    place = addon.places.Local(tmp_path / "home", engine_python, "at-once")
+    first, second = addon.link.Link(place), addon.link.Link(place)
+    first.connect(lambda: None)
+    look, looks = addon.engine_process.running_endpoint, []
+    monkeypatch.setattr(
+        addon.engine_process, "running_endpoint", lambda home: look(home) if looks else looks.append("too early")
+    )
+    monkeypatch.setattr(addon.link, "START_PATIENCE", 20.0)
+    second.connect(lambda: None)
+    assert second.process is None and second.connection.ping() < 5.0
+    for link in (first, second):
+        link.close()
+    wait_until(lambda: processes_with(str(tmp_path / "home")) == [])
+
+
 class TestResults:
     def test_a_full_disk(self, addon, project, session, begin, ask):
         job = begin()

@@ -76,7 +76,8 @@ def drawn(addon, project):
 def test_at_first(drawn, project, no_engine, monkeypatch):
     shown = drawn()
     order = ["Edit by Words", "What is in the strip", "What shall be there instead", "Preset", "Edit Strip", "Settings"]
-    assert [text for text in shown if text in order] == order
+    sidebar = shown[: shown.index("Settings") + 1]  # further down the preferences may name keys' operators
+    assert [text for text in sidebar if text in order] == order
     assert "Not running" in shown and "Start Engine" in shown
     monkeypatch.delenv("FATEZERO_ENGINE_PYTHON")
     assert "Not installed" in drawn() and "Install Engine" in drawn()
