@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -22,9 +23,11 @@ HELLO_PATIENCE, HELLO_TRY = 30.0, 1.0
 after which we look whether the answer is still wanted."""
 STOP_PATIENCE = 12.0
 """Seconds that an engine may take to put its work aside and end."""
+MAKES_WAY = 1.0 if sys.platform == "win32" else 30.0
+"""Seconds in which an engine of ours ends that another Blender's was faster than. On Windows its process may be the
+engine's parent, as a virtual environment's Python is there, and then it goes on."""
 HELD_OFF_PAUSE = 0.3
 """Seconds until an engine is started again that found another one in its home, which has no endpoint (yet, or still)."""
-
 HELD_EVERY = 4.0
 """Seconds between two questions for the engine's memory."""
 
@@ -205,7 +208,7 @@ class Link:
                 still_wanted()
                 time.sleep(0.05)
             if endpoint:
-                if endpoint.pid != self.process.pid and self.process.wait(1.0):
+                if endpoint.pid != self.process.pid and self.process.wait(MAKES_WAY):
                     self.process = None  # it made way for another Blender's
                 return endpoint
             if not self.process.held_off():

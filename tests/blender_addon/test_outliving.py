@@ -483,8 +483,11 @@ def test_two_blenders_that_start_an_engine_at_once_share_one(addon, engine_pytho
 
 
 def test_an_engine_that_began_to_listen_a_moment_ago_is_used(addon, engine_python, tmp_path, monkeypatch):
-    place = addon.places.Local(tmp_path / "home", engine_python, "at-once")
-    first, second = addon.link.Link(place), addon.link.Link(place)
+    slow_python = tmp_path / "slow"
+    slow_python.write_text(f'#!/bin/sh\nsleep 2\nexec "{engine_python}" "$@"\n')
+    slow_python.chmod(0o700)
+    places = [addon.places.Local(tmp_path / "home", python, "at-once") for python in (engine_python, slow_python)]
+    first, second = map(addon.link.Link, places)
     first.connect(lambda: None)
     look, looks = addon.engine_process.running_endpoint, []
     monkeypatch.setattr(
