@@ -162,9 +162,10 @@ class Desk:
             case messages.Offer(blobs=blobs):
                 return (messages.Wanted(missing=jobs.lacking(owner, blobs)),)
             case messages.Upload(blob=blob, size=size, offset=offset) if len(request.packet.buffers) == 1:
-                if not offset:
+                chunk = owner, blob, size, offset, request.packet.buffers[0]
+                if self._store.begins(*chunk):  # room is made for nothing that would be refused
                     self._retention.admit(owner, size)
-                received = self._store.upload(owner, blob, size, offset, request.packet.buffers[0])
+                received = self._store.upload(*chunk)
                 if received == size:
                     self._retention.count(owner, [blob])
                 return (messages.Stored(blob=blob, received=received),)

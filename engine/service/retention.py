@@ -65,15 +65,16 @@ class Retention:
                 self._sizes.note((owner, name), path.stat().st_size)
 
     def admit(self, owner: str, size: int) -> None:
-        """Make room for an upload of `size` bytes; `ProtocolError('store-full')` where there is none."""
-        share, spare = self._quota // self._accounts.count, self._quota // SPARE
-        if self._sizes.of(owner) + size > share:
-            self._drop_blobs(max(self._sizes.of(owner) + size - share, spare), owner)
-        excess = self.used + self._beside_blobs() + size - self._quota
+        """Make room for an upload of `size` bytes beside those under way; `ProtocolError('store-full')` where there is none."""
+        share, spare, coming = self._quota // self._accounts.count, self._quota // SPARE, self._store.coming()
+        mine = size + coming[owner]
+        if self._sizes.of(owner) + mine > share:
+            self._drop_blobs(max(self._sizes.of(owner) + mine - share, spare), owner)
+        excess = self.used + self._beside_blobs() + size + coming.total() - self._quota
         for drop in (self._drop_caches, self._drop_blobs, self._drop_checkpoints):
             if excess > 0:
                 excess -= drop(max(excess, spare))
-        if excess > 0 or self._sizes.of(owner) + size > share:
+        if excess > 0 or self._sizes.of(owner) + mine > share:
             raise ProtocolError(
                 "store-full",
                 "The engine keeps as many frames and results as it may.",

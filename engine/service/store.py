@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -94,15 +95,25 @@ class Store:
                 "no-such-blob", f"The engine does not have the frame {name[:12]}… (any more).", "Run the edit again."
             ) from None
 
+    def begins(self, owner: str, name: str, size: int, offset: int, chunk: bytes | memoryview) -> bool:
+        """Whether `upload` would begin with this chunk a blob for which there must be room; refused as it refuses that."""
+        _check_chunk(size, offset, chunk)
+        under_way = self._uploads.get((owner, name))
+        return not offset and (under_way is None or under_way.size != size) and not self._found(owner, name)
+
+    def coming(self) -> Counter[str]:
+        """Bytes by owner that the blobs will have which are half uploaded."""
+        sizes = Counter()
+        for (owner, _), upload in self._uploads.items():
+            sizes[owner] += upload.size
+        return sizes
+
     def upload(self, owner: str, name: str, size: int, offset: int, chunk: bytes | memoryview) -> int:
         """Take one chunk and return how many bytes are there now; a chunk that does not belong there changes nothing.
 
         Refused: `over-limit`, `malformed`, and `digest-mismatch` when the last byte is in and the digest is not `name`.
         """
-        if size > limits.MAX_BLOB_BYTES:
-            raise limits.over_limit("bytes in one frame", size, limits.MAX_BLOB_BYTES, "Use smaller frames.")
-        if not chunk or offset + len(chunk) > size:
-            raise ProtocolError("malformed", f"{len(chunk)} bytes at {offset} do not fit a frame of {size} bytes.")
+        _check_chunk(size, offset, chunk)
         if self._found(owner, name):
             return size
         upload = self._uploads.pop((owner, name), None)
@@ -209,6 +220,13 @@ class Store:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         os.replace(temporary, path)
         sync(path.parent)
+
+
+def _check_chunk(size: int, offset: int, chunk: bytes | memoryview) -> None:
+    if size > limits.MAX_BLOB_BYTES:
+        raise limits.over_limit("bytes in one frame", size, limits.MAX_BLOB_BYTES, "Use smaller frames.")
+    if not chunk or offset + len(chunk) > size:
+        raise ProtocolError("malformed", f"{len(chunk)} bytes at {offset} do not fit a frame of {size} bytes.")
 
 
 def verified(file: BinaryIO, name: str) -> bool:

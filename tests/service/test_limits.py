@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
 
 import msgspec
 import pytest
 
 from engine.service import accounts
+from engine.service.retention import KEEP_SECONDS
 from protocol import endpoint, files, keys, limits, messages, wire
 from protocol.connection import Connection
 from protocol.errors import ProtocolError
@@ -129,6 +132,21 @@ def test_an_engine_that_keeps_all_it_may_says_so(start_engine, tmp_path, setting
         assert refused.value.code == "store-full" and "--quota" in refused.value.remedy
         assert finished(connection, "fits").state == "done"
     assert not engine.leftovers()
+
+
+@pytest.mark.parametrize(("size", "chunk", "code"), [(2**62, b"x", "over-limit"), (10**8, b"", "malformed")])
+def test_nothing_makes_room_for_an_upload_that_is_refused(start_engine, tmp_path, size, chunk, code):
+    """Else one message would take everybody's caches, frames and what failed jobs would go on from."""
+    kept = tmp_path / "home" / "cache" / "inversions" / "someones" / "step"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"an inversion")
+    long_ago = time.time() - 2 * KEEP_SECONDS
+    engine = start_engine(tmp_path / "home", "--quota", "0.05")
+    os.utime(kept.parent, (long_ago, long_ago))
+    with Raw(client_of(engine, "mallory")) as raw:
+        upload = messages.Upload(blob=BLOB, size=size, offset=0)
+        assert raw.ask(*wire.pack(upload, chunk)).code == code
+        assert kept.exists()
 
 
 def test_events_that_nobody_takes_are_bounded(connection, settings, clip):

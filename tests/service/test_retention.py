@@ -126,6 +126,21 @@ def test_each_client_has_its_share(kept):
     kept.retention.admit("local", 600)
 
 
+def test_what_is_half_uploaded_has_its_room_already(kept):
+    """Else a client could begin as many uploads as there may be in the room that one of them takes."""
+    accounts.add(kept.home, "ada", KeyPair.make().public)
+    name = "0" * 64
+    assert kept.store.begins("local", name, 400, 0, b"x")
+    kept.store.upload("local", name, 400, 0, b"x")
+    assert not kept.store.begins("local", name, 400, 0, b"x") and not kept.store.begins("local", name, 400, 1, b"x")
+    assert kept.store.begins("local", name, 401, 0, b"x"), "another size begins anew"
+    kept.retention.admit("local", 100)
+    with pytest.raises(ProtocolError) as refused:
+        kept.retention.admit("local", 101)
+    kept.store.close()
+    assert refused.value.code == "store-full"
+
+
 def test_time_passes_and_nothing_is_lost_that_was_not_fetched(kept):
     old, frame, result, taken = (kept.blob(50) for _ in range(4))
     kept.job("unfetched", [frame], results=[result], state="done")
