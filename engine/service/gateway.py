@@ -29,6 +29,8 @@ LINGER_MILLISECONDS = 500
 """How long the last answers may take to leave when the server ends."""
 MESSAGES_AT_A_TIME = 32
 """From clients, before anything else is looked at."""
+SMALL_HEADER_BYTES = limits.KIB
+"""That cost nothing: plain questions still pass where transfers fill what may wait."""
 _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 log = logging.getLogger(__name__)
@@ -186,7 +188,7 @@ class Gateway:
                 memory, device_memory = self._held()
                 self._send(client, messages.Pong(request=number, memory=memory, device_memory=device_memory))
                 return
-            self._admit(client, packet)
+            self._admit(client, packet, len(frames[0]))
         except ProtocolError as error:
             self._send(client, msgspec.structs.replace(refusal(error), request=number))
             return
@@ -197,10 +199,10 @@ class Gateway:
             self._clients[client] = owner
         self._hand_in(Request(client, owner, packet))
 
-    def _admit(self, client: bytes, packet: wire.Packet) -> None:
-        """Count a request in; refused with `busy` where too much is under way already."""
+    def _admit(self, client: bytes, packet: wire.Packet, header: int) -> None:
+        """Count a request in, whose header has so many bytes; refused with `busy` where too much is under way already."""
         reads = limits.CHUNK_BYTES if isinstance(packet.message, messages.Read) else 0
-        cost = reads + sum(len(buffer) for buffer in packet.buffers)
+        cost = reads + max(0, header - SMALL_HEADER_BYTES) + sum(len(buffer) for buffer in packet.buffers)
         key = (client, packet.message.request)
         if (
             self._unanswered[client] >= limits.MAX_UNANSWERED

@@ -10,12 +10,14 @@ import msgspec
 import pytest
 
 from engine.service import accounts
+from engine.service.accounts import Accounts
+from engine.service.gateway import Gateway
 from engine.service.retention import KEEP_SECONDS
 from protocol import endpoint, files, keys, limits, messages, wire
 from protocol.connection import Connection
 from protocol.errors import ProtocolError
 from protocol.keys import KeyPair
-from tests.service.harness import PATIENCE, Engine, Raw, finished
+from tests.service.harness import PATIENCE, Engine, Raw, finished, wait_until
 
 SLOW_DESK = """
 import time
@@ -102,6 +104,32 @@ def test_what_waits_for_all_clients_together_is_bounded(start_engine, tmp_path):
         assert found["busy"] >= 1 and found["Jobs"] == 1, "what carries nothing still passes"
         answers(greedy, limits.MAX_UNANSWERED - 1)
         assert late.read(BLOB).code == "no-such-blob"
+
+
+def test_a_long_header_counts_among_what_waits(tmp_path, settings, monkeypatch):
+    """A desk that waits for a disk holds all that was decoded of it."""
+    client, server, waiting, said = KeyPair.make(), KeyPair.make(), [], []
+    monkeypatch.setattr(limits, "MAX_WAITING_BYTES", 2 * limits.MAX_HEADER_BYTES)
+    gateway = Gateway(Accounts(tmp_path, client.public), server, None, waiting.append)
+    reached = endpoint.Endpoint(
+        address=gateway.addresses[0], server_key=server.public, client_key=client.public, client_secret=client.secret
+    )
+    job = {"job_id": "long", "settings": settings(), "frames": [BLOB] * 40_000, "fps": 24.0}
+    with Raw(reached) as raw:
+        for number in range(1, 5):
+            raw.socket.send_multipart(wire.pack(messages.Submit(request=number, **job)))
+
+        def all_came() -> bool:
+            gateway.serve()
+            while raw.socket.poll(0):
+                said.append(wire.unpack(raw.socket.recv_multipart(), sender="engine").message.code)
+            return len(waiting) + len(said) == 4
+
+        wait_until(all_came, "four messages")
+        raw.socket.send_multipart(wire.pack(messages.QueryAll(request=5)))
+        wait_until(lambda: gateway.serve() or len(waiting) == 4, "a plain question")
+    gateway.close()
+    assert said == ["busy"]
 
 
 def test_the_largest_header_and_the_largest_chunk_pass(start_engine):
