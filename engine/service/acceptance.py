@@ -41,8 +41,13 @@ def check_work(home: Path, work: Work, journal: Journal) -> None:
             "Give one mask a frame, or none and an empty own_mask.",
         )
     check_tuning(home, work, journal.open_works() if work.tuning else ())
-    for owner, most in ((work.owner, limits.MAX_CLIENT_JOBS), (None, limits.MAX_QUEUED_JOBS)):
-        if journal.count(owner) >= most:
+    check_room(work.owner, journal)
+
+
+def check_room(owner: str, journal: Journal) -> None:
+    """Refuse one more job that has not ended, where there are as many as may be: `ProtocolError('queue-full')`."""
+    for whose, most in ((owner, limits.MAX_CLIENT_JOBS), (None, limits.MAX_QUEUED_JOBS)):
+        if journal.count(whose) >= most:
             raise ProtocolError(
                 "queue-full", f"{most} jobs are waiting already.", "Wait for one to finish, or cancel one."
             )

@@ -12,7 +12,7 @@ from protocol.errors import ProtocolError
 from protocol.messages import JobStatus, Missing
 
 from . import pipes
-from .acceptance import check_work
+from .acceptance import check_room, check_work
 from .dispatch import Dispatch
 from .journal import Journal
 from .retention import Retention
@@ -104,6 +104,7 @@ class Jobs:
         work = self._journal.work(owner, job_id)
         if work is None or self._store.missing(owner, work.blobs):
             raise ProtocolError("no-such-blob", "The engine no longer has the job's frames.", "Run the edit again.")
+        check_room(owner, self._journal)
         return self._queue(owner, job_id)
 
     def move(self, owner: str, job_id: str, before: str | None) -> JobStatus:

@@ -64,6 +64,9 @@ def test_the_queue_of_all_clients_together_is_bounded(start_engine, tmp_path, se
         assert ada.submit("ada-0", settings(), frames).state == "queued", "what is known needs no room"
         local.cancel("local-1")
         assert ada.submit("one-more", settings(), frames).state == "queued"
+        with pytest.raises(ProtocolError) as refused:
+            local.retry("local-1")
+        assert refused.value.code == "queue-full", "what was cancelled needs room again"
         local.cancel("endless")
 
 
