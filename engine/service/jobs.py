@@ -48,7 +48,9 @@ class Jobs:
         check_work(self._home, work, self._journal)
         if work.tuning:
             self._retention.admit_model()
-        if missing := self._store.missing(work.owner, work.blobs):
+        missing = self._store.missing(work.owner, work.blobs)
+        self._retention.admit_job(work.owner)
+        if missing:
             self._dispatch.warm()  # during the upload
             return missing
         self._journal.add(work)

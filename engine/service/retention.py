@@ -42,7 +42,7 @@ class Retention:
     any more.
 
     Results that were not fetched, and what jobs need that have not ended, are never dropped: where they fill the quota,
-    uploads are refused.
+    uploads are refused, and where they fill their owner's share, also further jobs.
     """
 
     def __init__(self, home: Path, journal: Journal, store: Store, accounts: Accounts, quota: int):
@@ -66,20 +66,20 @@ class Retention:
 
     def admit(self, owner: str, size: int) -> None:
         """Make room for an upload of `size` bytes beside those under way; `ProtocolError('store-full')` where there is none."""
-        share, spare, coming = self._quota // self._accounts.count, self._quota // SPARE, self._store.coming()
-        mine = size + coming[owner]
-        if self._sizes.of(owner) + mine > share:
-            self._drop_blobs(max(self._sizes.of(owner) + mine - share, spare), owner)
+        coming, spare = self._store.coming(), self._quota // SPARE
+        within = self._within_share(owner, size + coming[owner])
         excess = self.used + self._beside_blobs() + size + coming.total() - self._quota
         for drop in (self._drop_caches, self._drop_blobs, self._drop_checkpoints):
             if excess > 0:
                 excess -= drop(max(excess, spare))
-        if excess > 0 or self._sizes.of(owner) + mine > share:
-            raise ProtocolError(
-                "store-full",
-                "The engine keeps as many frames and results as it may.",
-                "Fetch finished edits or dismiss them, or cancel paused jobs. Whoever runs the engine may give it more room (--quota).",
-            )
+        if excess > 0 or not within:
+            raise _full()
+
+    def admit_job(self, owner: str) -> None:
+        """Refuse a job (`store-full`) whose owner's frames and results take more than they may: frames that are there are
+        edited again without an upload, and its result would come on top."""
+        if not self._within_share(owner, 0):
+            raise _full()
 
     def admit_model(self) -> None:
         """Refuse a tuning (`store-full`) where the models that were tuned here take the quota already.
@@ -115,6 +115,14 @@ class Retention:
     def drop_checkpoint(self, owner: str, job_id: str) -> None:
         """Remove what the job would have gone on from."""
         shutil.rmtree(self._jobs / owner / job_id, ignore_errors=True)
+
+    def _within_share(self, owner: str, more: int) -> bool:
+        """Whether an owner's blobs and so many bytes more are within its share, perhaps once what nobody needs is gone."""
+        share = self._quota // self._accounts.count
+        excess = self._sizes.of(owner) + more - share
+        if excess > 0:
+            self._drop_blobs(max(excess, self._quota // SPARE), owner)
+        return self._sizes.of(owner) + more <= share
 
     def _beside_blobs(self) -> int:
         """Bytes of the cache and of the jobs' folders.
@@ -201,6 +209,14 @@ class _Sizes:
         self._sums[key[0]] -= size
         self.total -= size
         return size
+
+
+def _full() -> ProtocolError:
+    return ProtocolError(
+        "store-full",
+        "The engine keeps as many frames and results as it may.",
+        "Fetch finished edits or dismiss them, or cancel paused jobs. Whoever runs the engine may give it more room (--quota).",
+    )
 
 
 def _size_of(folder: Path) -> int:

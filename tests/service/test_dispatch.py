@@ -199,3 +199,23 @@ def test_a_job_that_is_wanted_is_tried_again_with_less_memory(service):
     service.finishes("one")
     status = service.jobs.status(LOCAL, "job")
     assert status.state == "done" and [note for note in status.notes if "less at a time" in note]
+
+
+def test_results_that_nobody_fetches_fill_the_room_that_there_is_and_no_more(service):
+    """Frames that are there are edited again and again without an upload, which would be refused."""
+    frame, made = service.store.put(LOCAL, b"frame"), 0
+    service.retention.count(LOCAL, [frame])
+    with pytest.raises(ProtocolError) as refused:
+        for number in range(30):
+            settings = EditSettings(source="a", target=f"b {number}")
+            service.jobs.submit(Work(job_id=f"unfetched-{number}", settings=settings, frames=[frame], fps=24.0))
+            result = service.store.put(LOCAL, bytes([number]) * (QUOTA // 10))
+            done = Finished(job_id=f"unfetched-{number}", frames=[result], masks={}, notes=[], timings={})
+            service.says("one", done)
+            made += 1
+    assert refused.value.code == "store-full" and made == 10
+    for number in range(made):
+        service.jobs.taken(LOCAL, f"unfetched-{number}")
+        service.ages(service.jobs.status(LOCAL, f"unfetched-{number}").frames[0])
+    settings = EditSettings(source="a", target="b")
+    assert service.jobs.submit(Work(job_id="room", settings=settings, frames=[frame], fps=24.0)).state == "running"
