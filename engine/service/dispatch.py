@@ -174,19 +174,18 @@ class Dispatch:
 
     def _give(self, place: str) -> bool:
         """Have the worker at `place` do what comes next; False where nothing does."""
-        while (one := self._lineup.next()) is not None:
-            run = self._table.runs.get((one.owner, one.job_id)) or self._begin(one)
-            if run:
-                break
-        else:
+        if (one := self._lineup.next()) is None:
             return False
-        task = run.waiting[0]
-        work = msgspec.structs.replace(task.work, memory_share=task.work.memory_share * self._pool.memory_share)
         try:
             worker = self._crew.ready(place)
-        except ProtocolError as error:
-            self._fail(run, error.code, error.sentence, error.remedy)
-            return True
+        except ProtocolError as error:  # too little memory, say: no job's fault, and each would fail in its turn
+            log.debug("%s", error)
+            return False
+        while (run := self._table.runs.get((one.owner, one.job_id)) or self._begin(one)) is None:
+            if (one := self._lineup.next()) is None:
+                return False
+        task = run.waiting[0]
+        work = msgspec.structs.replace(task.work, memory_share=task.work.memory_share * self._pool.memory_share)
         worker.send(work)
         run.took(task, place)
         self._giving_way.given(run.key)

@@ -56,10 +56,9 @@ class Pool(Protocol):
 class LocalPool:
     """Processes on this machine: one or several on each of the devices."""
 
-    trouble = ""
-
     def __init__(self, home: Home, options: WorkerOptions, post: Callable[[FromWorker], None]):
         self._home, self._post, each = home, post, options.each
+        self.trouble = ""
         self._devices = {
             f"{device} #{number}" if each > 1 else device: device
             for device in options.devices
@@ -74,8 +73,16 @@ class LocalPool:
 
     def start(self, place: str) -> Worker:
         """A worker process on the place's device."""
-        with self._home.worker_log() as log:
-            return Worker(self._home.files, log, uuid.uuid4().hex[:8], self._devices[place], self._threads, self._post)
+        try:
+            with self._home.worker_log() as log:
+                worker = Worker(
+                    self._home.files, log, uuid.uuid4().hex[:8], self._devices[place], self._threads, self._post
+                )
+        except OSError as error:
+            self.trouble = f"No worker can be started ({error.strerror}); jobs wait until one can be."
+            raise
+        self.trouble = ""
+        return worker
 
     def close(self) -> None:
         """Nothing is left once the workers are ended."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
 import time
 
 import pytest
@@ -11,14 +13,16 @@ from engine.service import retention as retentions
 from engine.service.accounts import LOCAL, Accounts
 from engine.service.dispatch import Dispatch
 from engine.service.giving_way import GivingWay
+from engine.service.home import Home
 from engine.service.jobs import Jobs
 from engine.service.journal import Journal
 from engine.service.pipes import Failed, Finished, Stop, Work
+from engine.service.pool import LocalPool
 from engine.service.retention import Retention
 from engine.service.store import Store
 from engine.service.table import Table
 from engine.service.turns import Turns
-from engine.service.workers import FromWorker
+from engine.service.workers import FromWorker, WorkerOptions
 from protocol import models
 from protocol.errors import ProtocolError
 from protocol.keys import KeyPair
@@ -219,3 +223,35 @@ def test_results_that_nobody_fetches_fill_the_room_that_there_is_and_no_more(ser
         service.ages(service.jobs.status(LOCAL, f"unfetched-{number}").frames[0])
     settings = EditSettings(source="a", target="b")
     assert service.jobs.submit(Work(job_id="room", settings=settings, frames=[frame], fps=24.0)).state == "running"
+
+
+def test_jobs_wait_where_no_worker_can_be_started(service, monkeypatch):
+    """A moment without memory or descriptors must not fail the whole queue, one job after the other."""
+
+    def fails(place):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.pool, "start", fails)
+        service.submit(1)
+        service.dispatch.advance()
+        assert service.jobs.status(LOCAL, "job").state == "queued"
+    service.dispatch.advance()
+    service.finishes("one")
+    assert service.jobs.status(LOCAL, "job").state == "done"
+
+
+def test_a_pool_says_why_no_worker_can_be_started_and_forgets_it(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    home = Home(tmp_path / "home")
+    pool = LocalPool(home, WorkerOptions(("cpu",)), lambda said: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", fails)
+        with pytest.raises(OSError, match=os.strerror(errno.EAGAIN)):
+            pool.start("cpu")
+    assert os.strerror(errno.EAGAIN) in pool.trouble
+    pool.start("cpu").end()
+    home.close()
+    assert not pool.trouble
