@@ -3,6 +3,7 @@ which only its user can write, says what that name means."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -152,15 +153,21 @@ def _unknown(name: str) -> ProtocolError:
 
 
 def _read(home: Path) -> dict[str, Model]:
-    """What is registered; a file that is missing or damaged is an empty one, as registering again mends it.
+    """What is registered; a file that is missing or damaged is an empty one, as registering again mends it, and a model
+    that cannot be read costs no other.
 
     A model that is a text alone, as earlier versions wrote it, is the checkpoint at that path.
     """
+    models: dict[str, Model] = {}
     try:
-        entries = msgspec.json.decode((home / FILE_NAME).read_bytes(), type=dict[str, Model | str])
+        entries = msgspec.json.decode((home / FILE_NAME).read_bytes(), type=dict[str, msgspec.Raw])
     except (OSError, *UNREADABLE):
-        return {}
-    return {name: Model(entry) if isinstance(entry, str) else entry for name, entry in entries.items()}
+        return models
+    for name, raw in entries.items():
+        with contextlib.suppress(*UNREADABLE):
+            entry = msgspec.json.decode(raw, type=Model | str)
+            models[name] = Model(entry) if isinstance(entry, str) else entry
+    return models
 
 
 def _write(home: Path, models: dict[str, Model]) -> None:

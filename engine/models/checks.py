@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -78,9 +79,13 @@ def check(model: Model) -> None:
             raise refuse(
                 f"'{place.name}' is no autoencoder: neither a .safetensors nor a .ckpt or .pt file.", VAE_REMEDY
             )
-    for file in (Path(file).expanduser() for file, _ in model.loras):
+    for file, weight in ((Path(file).expanduser(), weight) for file, weight in model.loras):
         if not file.is_file() or not is_safetensors(file):
-            raise refuse(f"There is no .safetensors file '{file}' to be merged as a LoRA.")
+            raise refuse(
+                f"There is no .safetensors file '{file}' to be merged as a LoRA.", "Check its path, or leave it away."
+            )
+        if not math.isfinite(weight):
+            raise refuse(f"The LoRA '{file.name}' has the weight {weight}.", "Give a number, such as 0.7.")
         read_header(file)
 
 

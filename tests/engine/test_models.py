@@ -77,6 +77,10 @@ def test_what_cannot_work_is_refused_when_it_is_added(run, home, folder, tmp_pat
     torch.save({"unet.conv_in.lora_A.weight": torch.ones(1)}, tmp_path / "code.bin")
     assert "'code.bin' is neither" in run("models", "add", tmp_path / "code.bin", code=1)
     assert "no .safetensors file" in run("models", "add", folder, "--lora", tmp_path / "code.bin", code=1)
+    save_file({"unet.conv_in.lora_A.weight": torch.ones(1)}, tmp_path / "ink.safetensors")
+    for weight in ("nan", "-inf"):
+        said = run("models", "add", folder, "--lora", f"{tmp_path / 'ink.safetensors'}:{weight}", code=1)
+        assert f"'ink.safetensors' has the weight {weight}. Give a number" in said
     assert models.known(home) == ["builtin"]
 
 

@@ -107,6 +107,14 @@ def test_what_earlier_versions_wrote_is_read(tmp_path):
     assert models.resolve(tmp_path, "old") == Model("/a/b")
 
 
+def test_a_model_that_cannot_be_read_costs_no_other(tmp_path):
+    lora = {"path": "/a", "loras": [["/ink.safetensors", None]]}  # as NaN is written
+    (tmp_path / models.FILE_NAME).write_text(json.dumps({"bad": lora, "worse": 1, "good": {"path": "/b"}}))
+    assert models.known(tmp_path) == ["builtin", "good"]
+    models.add(tmp_path, Model("/c"), "new")
+    assert models.resolve(tmp_path, "good") == Model("/b")
+
+
 @pytest.mark.parametrize("damage", [None, b"", b"{", b"[1]", b'{"a": 1}', b'{"a": {"vae": "/b"}}'])
 def test_what_is_not_registered_is_refused(tmp_path, damage):
     if damage is not None:
