@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,7 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Any]:
         if is_safetensors(path):
             read_header(path)
             return load_file(path, device=device)
-        with torch.serialization.safe_globals(_BYSTANDERS):
-            state = torch.load(path, map_location=device, weights_only=True)
+        state = _unpickled(path, device)
         if not isinstance(state, Mapping):
             raise refuse(f"{shown(path)} holds no tensors by name.")
         return state
@@ -38,6 +39,17 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Any]:
         raise refuse(f"{shown(path)} holds more than tensors, which could run code, or is no checkpoint.") from error
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
         raise refuse(f"{shown(path)} is damaged or cut short ({first_line(error)}).") from error
+
+
+def _unpickled(path: Path, device: str) -> Any:
+    """What torch's own kind of file holds; its reader raises whatever the bytes of a damaged one lead it to, as
+    `UnpicklingError` here, and tells programmers of old pickles."""
+    with torch.serialization.safe_globals(_BYSTANDERS), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            return torch.load(path, map_location=device, weights_only=True)
+        except (struct.error, LookupError, TypeError, AttributeError, AssertionError, NotImplementedError) as error:
+            raise pickle.UnpicklingError(first_line(error)) from error
 
 
 def build(

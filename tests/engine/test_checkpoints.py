@@ -84,6 +84,14 @@ def test_damaged_weights_are_refused(folder):
     assert f"mine/{UNET} is damaged" in refusal(folder)
 
 
+@pytest.mark.parametrize("data", [b"junk", b"q", b"0", b"<!DOCTYPE html>", bytes(range(256)), b"\x80\x04K\x01.", b""])
+def test_a_file_that_is_no_checkpoint_is_refused_whatever_its_bytes_say(tmp_path, data, recwarn):
+    path = tmp_path / "page.ckpt"
+    path.write_bytes(data)
+    assert "page.ckpt" in refusal(path)
+    assert not [warning for warning in recwarn if warning.category is UserWarning]
+
+
 @pytest.mark.parametrize(
     "name", [UNET, "unet/config.json", "model_index.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json"]
 )
