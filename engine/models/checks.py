@@ -82,7 +82,7 @@ def check(model: Model) -> None:
     for file, weight in ((Path(file).expanduser(), weight) for file, weight in model.loras):
         if not file.is_file() or not is_safetensors(file):
             raise refuse(
-                f"There is no .safetensors file '{file}' to be merged as a LoRA.", "Check its path, or leave it away."
+                f"There is no .safetensors file '{file}' to be merged as a LoRA.", "Check its path, or leave it out."
             )
         if not math.isfinite(weight):
             raise refuse(f"The LoRA '{file.name}' has the weight {weight}.", "Give a number, such as 0.7.")
