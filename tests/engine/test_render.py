@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -79,25 +80,31 @@ def test_a_shot_is_rendered_once(shot, tmp_path):
     assert code == 0 and not lines[-1]["again"], "another job by that name is another result"
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_task_goes_on_and_comes_out_the_same(shot, how):
-    quiet, disturbed = shot("quiet", steps=30), shot("disturbed", steps=30)
-    assert render(quiet)[0] == 0
-    process = start(disturbed)
-    reached = 0
-    for line in process.stdout:
+def edit_steps(lines) -> Iterator[int]:
+    """The steps of the edit that a task's lines tell of, two a second at most."""
+    for line in lines:
         told = json.loads(line)
-        if told["event"] == "progress" and told["stage"] == "edit" and told["step"] >= 3:
-            reached = told["step"]
-            break
-    process.send_signal(how)
-    process.communicate(timeout=60)
-    assert process.returncode == (STOPPED if how == signal.SIGTERM else -how)
-    assert not (disturbed.parent / "result").exists(), "a result is there whole or not at all"
+        if told["event"] == "progress" and told["stage"] == "edit":
+            yield told["step"]
+
+
+def test_a_stopped_and_a_killed_task_go_on_and_come_out_the_same(shot):
+    quiet, disturbed = (shot(name, steps=100) for name in ("quiet", "disturbed"))  # many seconds: it is stopped midway
+    assert render(quiet)[0] == 0
+    reached = 0
+    for how, code in ((signal.SIGTERM, STOPPED), (signal.SIGKILL, -signal.SIGKILL)):
+        process = start(disturbed)
+        steps = edit_steps(process.stdout)
+        first = next(steps)
+        assert first >= reached, "a step was done again"
+        reached = next(steps)
+        process.send_signal(how)
+        process.communicate(timeout=60)
+        assert process.returncode == code
+        assert not (disturbed.parent / "result").exists(), "a result is there whole or not at all"
     code, lines = render(disturbed)
     assert code == 0 and lines[0]["resumed"]
-    first = next(line for line in lines if line["event"] == "progress" and line["stage"] == "edit")
-    assert first["step"] >= reached, "a step was done again"
+    assert next(edit_steps(map(json.dumps, lines))) >= reached
     assert files(disturbed.parent / "result") == files(quiet.parent / "result")
 
 
