@@ -164,7 +164,7 @@ def test_in_a_meta_the_result_comes_over_its_source(addon, project, session, sta
 
 def test_a_moved_strip_is_found(addon, project, session, start):
     strip = start()
-    reach(session, "running")
+    reach(session, "running", "fetching")
     strip.channel = 5
     addon.compat.set_handles(strip, 10, 12)
     move(strip, 90)
@@ -175,7 +175,7 @@ def test_a_moved_strip_is_found(addon, project, session, start):
 
 def test_a_renamed_strip_is_found(project, session, start):
     strip = start()
-    reach(session, "running")
+    reach(session, "running", "fetching")
     strip.name = "another name"
     session_job_done(session)
     assert result_of(project, session).channel == strip.channel + 1
@@ -183,7 +183,7 @@ def test_a_renamed_strip_is_found(project, session, start):
 
 def test_a_renamed_scene_is_found_and_a_new_size_scales_nothing(project, session, start):
     start()
-    reach(session, "running")
+    reach(session, "running", "fetching")
     scene, size = project.scene, project.scene.render.resolution_x
     name, scene.name = scene.name, "another scene"
     scene.render.resolution_x, scene.render.resolution_y = 2 * size, 2 * scene.render.resolution_y
@@ -204,7 +204,7 @@ def test_a_strip_that_shows_through_its_edit_is_said_to(project, session, start)
 
 def test_a_strip_deleted_while_it_is_edited(project, session, start):
     strip = start()
-    reach(session, "running")
+    reach(session, "running", "fetching")
     project.strips.remove(strip)
     reach(session, "unplaced")
     frames = session.job.folder / "frames"
@@ -222,7 +222,7 @@ def test_a_strip_deleted_while_it_is_edited(project, session, start):
 
 def test_where_no_channel_is_free_the_result_waits_for_one(project, session, start):
     strip = start()
-    reach(session, "running")
+    reach(session, "running", "fetching")
     locked = [channel for channel in project.editor.channels if channel != project.editor.channels[strip.channel]]
     for channel in locked:
         channel.lock = True
@@ -239,7 +239,7 @@ def test_where_no_channel_is_free_the_result_waits_for_one(project, session, sta
 
 def test_another_file_opened_while_it_is_edited(project, session, start, tmp_path):
     start()
-    reach(session, "running")
+    reach(session, "running", "fetching")
     new_file()
     project.save(tmp_path / "other.blend")
     reach(session, "unplaced")
@@ -259,7 +259,7 @@ def test_another_file_opened_while_it_is_edited(project, session, start, tmp_pat
 
 def test_the_file_opened_again_while_it_is_edited(project, session, start):
     start()
-    reach(session, "running")
+    reach(session, "running", "fetching")
     new_file()
     bpy.ops.wm.open_mainfile(filepath=str(project.path))
     session_job_done(session)
@@ -267,7 +267,7 @@ def test_the_file_opened_again_while_it_is_edited(project, session, start):
 
 
 def test_the_file_saved_elsewhere_while_it_is_edited(project, session, start, tmp_path):
-    start()
+    start(steps=30)
     reach(session, "running")
     (tmp_path / "moved").mkdir()
     project.save(tmp_path / "moved" / "project.blend")

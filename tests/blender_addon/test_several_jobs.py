@@ -223,7 +223,7 @@ def test_a_script_waits_for_its_own_job_only(addon, project, session, begin):
 def test_a_strip_that_is_cut_meanwhile(addon, project, session, begin, strip, cut):
     """The result lands once: as long as what was exported, where the piece that kept the name has it."""
     job = begin(strip)
-    reach(session, "running")
+    reach(session, "running", "fetching")
     right = strip.split(frame=13, split_method=cut)
     assert (strip.name, addon.compat.left_handle(right)) == ("clip", 13)
     reach(session, "done")
@@ -234,7 +234,7 @@ def test_a_strip_that_is_cut_meanwhile(addon, project, session, begin, strip, cu
 
 def test_a_strip_that_is_cut_and_whose_first_piece_is_moved(addon, project, session, begin, strip):
     job = begin(strip)
-    reach(session, "running")
+    reach(session, "running", "fetching")
     strip.split(frame=13, split_method="SOFT")
     start = "content_start" if hasattr(strip, "content_start") else "frame_start"
     strip.channel = 4
@@ -245,7 +245,7 @@ def test_a_strip_that_is_cut_and_whose_first_piece_is_moved(addon, project, sess
 
 def test_a_strip_that_is_cut_and_whose_first_piece_is_deleted(addon, project, session, begin, strip):
     job = begin(strip)
-    reach(session, "running")
+    reach(session, "running", "fetching")
     strip.split(frame=13, split_method="SOFT")
     project.strips.remove(strip)
     reach(session, "done")
