@@ -186,8 +186,11 @@ def invert(
             for at, call in enumerate(together):
                 call.gather, timestep = SOURCE, schedule.timesteps[edit_step - at]
                 if leaves and not at:
-                    call.leaves = kept.empty(edit_step)
-                    sources.append(call.leaves)
+                    if leaves := kept.fits(sources):
+                        call.leaves = kept.empty(edit_step)
+                        sources.append(call.leaves)
+                    else:
+                        sources.clear()
                 x = (noisier[at - 1] if at else z)[part].to(unet.device)
                 (output,) = unet([x], timestep, [text], call)
                 after = schedule.add_noise(x, schedule.noise(output, x, timestep), timestep)

@@ -31,12 +31,17 @@ class KeptSources:
         """For one call of the inversion at the timestep of edit step `step`."""
         return Source(*self._takes[step])
 
-    def keep(self, step: int, chunk: int | None, sources: list[Source]) -> None:
-        """Keep what the calls of a step have left, each with `chunk` frames at most."""
+    def fits(self, sources: list[Source]) -> bool:
+        """Whether there is room for what the calls of a step have left so far. To be asked before each of them: all calls
+        of a long clip leave far more than may be held."""
         size = sum(source.nbytes for source in sources)
         self._largest = max(self._largest, size)
-        if size <= self._room:
-            self._room -= size
+        return size <= self._room
+
+    def keep(self, step: int, chunk: int | None, sources: list[Source]) -> None:
+        """Keep what the calls of a step have left, each with `chunk` frames at most."""
+        if self.fits(sources):
+            self._room -= sum(source.nbytes for source in sources)
             self._steps[step] = chunk, sources
 
     def take(self, step: int, chunk: int | None) -> list[Source] | None:

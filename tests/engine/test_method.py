@@ -1,5 +1,6 @@
 """The fused ways against the explicit ones that the paper writes down."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -389,6 +390,33 @@ def test_what_the_inversion_leaves_is_what_the_source_would(small_edit, steps_of
         without = list(edit(small_edit.unet, small_edit.schedule, *what, chunk=chunk))
         assert torch.equal(with_kept[-1].latents, without[-1].latents)
         assert fewest <= len(there) <= most
+
+
+def test_what_the_inversion_leaves_never_takes_more_than_its_room_and_one_call(model, unet, read, embedding):
+    """A step of a long clip has many calls, and what all of them leave would fill any memory."""
+    longer = Edit(model, unet, read, embedding, frames=11, side=8, temporal=MID_FRAME)
+    held, prompt = [], (longer.source, longer.embeddings["source"])
+
+    class Watched(KeptSources):
+        def empty(self, step):
+            source = super().empty(step)
+            held.append(weakref.ref(source))
+            sizes.append([left.nbytes for each in held if (left := each())])
+            return source
+
+    sizes: list[list[int]] = []
+    steps = longer.schedule.steps
+    unbounded = Watched([(True, True)] * steps, 10**9)
+    next(invert(longer.unet, longer.schedule, Inversion([longer.latents]), *prompt, MID_FRAME, 1, kept=unbounded))
+    assert len(sizes[-1]) == 11, "one for each call of a step"
+    of_call = max(sizes[-1])
+    held.clear(), sizes.clear()
+    kept = Watched([(True, True)] * steps, 3 * of_call)
+    for _ in invert(longer.unet, longer.schedule, Inversion([longer.latents]), *prompt, MID_FRAME, 1, kept=kept):
+        pass
+    assert 3 * of_call >= max(map(sum, sizes)) >= of_call
+    assert len(sizes) <= 4, "and it is not tried again in the next step"
+    assert not any(step in kept for step in range(steps))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
