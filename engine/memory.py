@@ -103,8 +103,18 @@ def attempt(device: torch.device, work: Callable[..., T], *arguments) -> T | Non
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether `error` says that there was no memory left; on a CPU torch, and what it calls, say it in words."""
+    """Whether `error` says that there was no memory left; torch, and what it calls, often say it in words alone."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    words = ("memory", "bad_alloc", "could not create a primitive")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    text = str(error)
+    return (
+        isinstance(error, RuntimeError)
+        and any(words in text for words in _RAN_OUT)
+        and not any(words in text for words in _OF_MEMORY_ELSE)
+    )
+
+
+_RAN_OUT = ("memory", "bad_alloc", "could not create a primitive", "ALLOC_FAILED")
+"""The last is cuBLAS's and cuDNN's, whose own memory is beside torch's."""
+_OF_MEMORY_ELSE = ("memory access", "memory location", "memory format")
+"""A kernel's fault, after which a GPU does nothing more for this process, and mistakes in a program: fewer frames are no help."""

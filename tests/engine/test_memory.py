@@ -69,6 +69,36 @@ def test_memory_that_ran_out_is_told_from_other_errors(work):
         attempt(CPU, lambda: allocate(3).view(2))
 
 
+@pytest.mark.parametrize(
+    "library", ["CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "CUDNN_STATUS_ALLOC_FAILED"]
+)
+def test_memory_of_the_gpus_libraries_runs_out_too(editor, library):
+    """They take theirs beside torch's; said here by a part of the model, as no CPU has them."""
+    expected = editor.edit(clip(), asked()).frames.astype(int)
+
+    def refuse(_, arguments):
+        if len(arguments[0]) > 4:
+            raise RuntimeError(f"CUDA error: {library}")
+
+    with editor.unet.unet.conv_out.register_forward_pre_hook(refuse):
+        assert abs(editor.edit(clip(), asked()).frames - expected).max() <= 1
+
+
+def write_twice(*_):
+    """torch's own complaint names a 'memory location'."""
+    torch.zeros(1).expand(3).add_(1)
+
+
+def fault(*_):
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+@pytest.mark.parametrize(("wrong", "said"), [(write_twice, "single memory location"), (fault, "illegal memory access")])
+def test_other_errors_that_speak_of_memory_stay_what_they_are(editor, wrong, said):
+    with editor.unet.unet.conv_out.register_forward_pre_hook(wrong), pytest.raises(RuntimeError, match=said):
+        editor.edit(clip(), asked())
+
+
 def clip(frames=9):
     return np.random.default_rng(0).integers(0, 256, (frames, 64, 64, 3), dtype=np.uint8)
 
