@@ -174,18 +174,15 @@ class EditRun:
         return self._state.step + 1 if self._state else 0
 
     def _invert(self) -> None:
-        """Complete the inversion from the last step of it that can be read."""
-        while self._inversion.steps < self._steps:
-            try:
-                if not len(self._inversion.latents):
-                    encoded = None
-                    for part, latents in self._autoencoded("encode", self._encode):
-                        encoded = put(encoded, part, latents, self._inversion.table, self._frames)
-                    self._ticker.say("encode", self._frames, self._frames)
-                    self._inversion.latents.append(encoded)
-                self._fitting(self._invert_on)
-            except StepLost:
-                self._inversion.level()
+        """Complete the inversion from where it has come to; `StepLost` where that cannot be read."""
+        if not len(self._inversion.latents):
+            encoded = None
+            for part, latents in self._autoencoded("encode", self._encode):
+                encoded = put(encoded, part, latents, self._inversion.table, self._frames)
+            self._ticker.say("encode", self._frames, self._frames)
+            self._inversion.latents.append(encoded)
+        if self._inversion.steps < self._steps:
+            self._fitting(self._invert_on)
 
     def _encode(self, part: slice) -> Tensor:
         return self._editor.encode(self._pictures(part), self._band).cpu()

@@ -257,6 +257,22 @@ def test_what_is_damaged_again_and_again_is_an_error_in_words(editor, keep):
     assert caught.value.code == "cannot-read" and caught.value.remedy
 
 
+@pytest.mark.parametrize("name", ["latents-0000", "latents-0002"])
+def test_what_is_damaged_whenever_the_inversion_reads_it_is_an_error_in_words(editor, keep, name):
+    """As on a disk that takes a step and never gives it back: the inversion was begun again without end."""
+    lost = []
+
+    def report(progress):
+        for step in keep.cache.rglob(name):
+            lost.append(step.unlink())
+        if len(lost) > 5:
+            raise Ended
+
+    with pytest.raises(EditError, match="damaged twice") as caught:
+        editor.edit(clip(), asked(), report, keep=keep)
+    assert caught.value.code == "cannot-read"
+
+
 def test_each_step_may_be_lost_once(editor, keep, undisturbed):
     """As where a full quota takes a cached inversion more than once during a long edit."""
     spoilt = []
