@@ -1,4 +1,4 @@
-"""Which anchors a clip has: one, or several where it is cut or where the settings ask for more (section 3.4)."""
+"""Which anchors a clip has: one, or several where it is cut or where the settings ask for more (section 3.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A long clip in parts for several workers, none of which needs another (section 3.4); no torch, so that a server may ask.
+"""A long clip in parts for several workers, none of which needs another (section 3.2); no torch, so that a server may ask.
 
 With keys from fixed anchor frames and normalisation of each frame, frames meet in the anchors only. So a worker that
 takes a part of the clip computes the anchors that its frames need with it, and at most a few frames more: every call of the UNet shall take

@@ -183,7 +183,7 @@ class Processor(ABC):
 
 
 class SelfAttention(Processor):
-    """Spatial-temporal self-attention with the source's injected (FateZero, sections 3.2 to 3.4)."""
+    """Spatial-temporal self-attention with the source's injected (FateZero, section 3.2)."""
 
     def attend(self, call: Call, attn, states: Tensor, context: Tensor | None) -> Tensor:
         """Rows that are one still are computed once; the target, which comes last, takes what the source has left."""

@@ -1,4 +1,4 @@
-"""Where an edit may change something: the masks of its blend words in each step (section 3.3)."""
+"""Where an edit may change something: the masks of its blend words in each step (section 3.2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Blend:
-    """Where the edit may leave the source's shape (section 3.3); words are matched whole."""
+    """Where the edit may leave the source's shape (section 3.2); words are matched whole."""
 
     source_words: tuple[str, ...]
     target_words: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""How frames see each other, and with it how a clip may be parted into several calls of the UNet (section 3.4)."""
+"""How frames see each other, and with it how a clip may be parted into several calls of the UNet (section 3.2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TemporalSettings:
     """How frames see each other; inversion and editing must agree in it."""
 
     keys: tuple[str, ...] = ("mid",)
-    """Spatial-temporal self-attention's frames for keys and values (section 3.4)."""
+    """Spatial-temporal self-attention's frames for keys and values (section 3.2)."""
     pooled_norm: bool = False
     """Group normalisation over the clip, as the authors ran it, instead of each frame."""
     temporal_layers: bool = False

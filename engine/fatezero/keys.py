@@ -1,4 +1,4 @@
-"""Which frames give spatial-temporal self-attention its keys and values (section 3.4); no torch, so that a server may ask."""
+"""Which frames give spatial-temporal self-attention its keys and values (section 3.2); no torch, so that a server may ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks from averaged cross-attention (FateZero, section 3.3)."""
+"""Masks from averaged cross-attention (FateZero, section 3.2)."""
 
 from __future__ import annotations
 

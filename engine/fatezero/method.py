@@ -1,4 +1,4 @@
-"""FateZero's two loops: inversion, and editing with the inversion's attention (sections 3.2 to 3.4)."""
+"""FateZero's two loops: inversion, and editing with the inversion's attention (sections 3.1 and 3.2)."""
 
 from __future__ import annotations
 
