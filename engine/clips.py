@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from protocol.files import pictures
 
@@ -213,7 +213,7 @@ def _of_image(path: Path, find: Callable[[Image.Image], T]) -> T:
         with Image.open(path) as image:
             _check_depth(path, image)
             return find(image)
-    except (UnidentifiedImageError, OSError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # broken inside, or larger than any frame
         raise EditError("clip", f"The image '{path}' cannot be read.", "Replace it or leave it out.") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -28,6 +29,13 @@ def run(command: Callable[[], None], as_json: bool = False) -> int:
         print("stopped.", file=sys.stderr)
         return 130
     return 0
+
+
+def count(text: str) -> int:
+    """A whole number from 1, for `argparse`."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number from 1")
+    return int(text)
 
 
 def emit(**values: object) -> None:

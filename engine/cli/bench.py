@@ -18,7 +18,7 @@ from ..errors import EditError
 from ..models.checkpoint import BUILTIN, load
 from ..models.untrained import RANDOM_SD15, random_sd15
 from ..progress import Progress, ReportProgress
-from . import run
+from . import count, run
 
 TABLE = "{:>7} {:28} {:>11} {:>9} {:>9} {:>12} {:>12}"
 
@@ -111,11 +111,11 @@ def _parser() -> argparse.ArgumentParser:
         help="modules of Stable Diffusion 1.5's size with random weights, which are as fast (for a GPU)",
     )
     parser.add_argument("--size", type=_size, metavar="WIDTHxHEIGHT", help="of the pictures that the model sees")
-    parser.add_argument("--frames", type=_count, nargs="+", default=[8, 32, 128], help="lengths of the clips")
-    parser.add_argument("--steps", type=_count, default=5, help="denoising steps (default: 5)")
+    parser.add_argument("--frames", type=count, nargs="+", default=[8, 32, 128], help="lengths of the clips")
+    parser.add_argument("--steps", type=count, default=5, help="denoising steps (default: 5)")
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu, or auto (default)")
     parser.add_argument("--precision", choices=("auto", *PRECISIONS), default="auto")
-    parser.add_argument("--threads", type=_count, help="of the CPU's calculations (default: as many as cores)")
+    parser.add_argument("--threads", type=count, help="of the CPU's calculations (default: as many as cores)")
     parser.add_argument(
         "--breakdown",
         action="store_true",
@@ -130,9 +130,3 @@ def _size(text: str) -> tuple[int, int]:
     if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) > 0):
         raise argparse.ArgumentTypeError("must be WIDTHxHEIGHT, such as 896x512")
     return int(width), int(height)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a whole number from 1")
-    return int(text)

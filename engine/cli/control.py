@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from engine.cli import count
 from engine.service import logs as log_lines
 from engine.service.home import LOG_NAME
 from protocol import endpoint
@@ -40,7 +41,7 @@ def cancel(argv: Sequence[str]) -> int:
 def logs(argv: Sequence[str]) -> int:
     """Print the end of the log; it is there without an engine too."""
     parser = _parser("logs", "Show the engine's log.")
-    parser.add_argument("--lines", type=int, default=40, help="how many (%(default)s)")
+    parser.add_argument("--lines", type=count, default=40, help="how many (%(default)s)")
     parser.add_argument("--worker", action="store_true", help="the worker's log, with all that libraries print")
     parser.add_argument("--follow", action="store_true", help="go on showing lines as they come, until Ctrl-C")
     options = parser.parse_args(argv)

@@ -71,7 +71,11 @@ def make(options: argparse.Namespace) -> None:
     if options.file.exists():
         raise EditError("file-exists", f"There is a file {options.file} already.", "Name another one.")
     pair = load_or_make(options.file)
-    accounts.add(options.home, options.name, pair.public)
+    try:
+        accounts.add(options.home, options.name, pair.public)
+    except BaseException:  # nobody is let in with it
+        options.file.unlink()
+        raise
     print(f"The keys of {options.name} are in {options.file}; their public half is {shown(pair.public)}.")
 
 

@@ -26,6 +26,7 @@ from protocol.files import slug
 
 from .. import __version__
 from ..errors import EditError
+from . import count
 
 DONE, FAULT, UNREADABLE_JOB, REFUSED, TRY_AGAIN, STOPPED = 0, 1, 2, 3, 4, 130
 EXIT_CODES = {
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("job", type=Path, metavar="JOB.json", help="as the add-on's Send to Farm writes it")
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu, or auto (%(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads (all cores)")
+    parser.add_argument("--threads", type=count, help="CPU threads (all cores)")
     parser.add_argument(
         "--home", type=Path, default=endpoint.default_home(), help="what models' names mean is known here (%(default)s)"
     )

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from protocol import endpoint
 from protocol.settings import BUILTIN_MODEL
-from protocol.tuning import usual
+from protocol.tuning import MAX_RATE, usual
 
 from ..clips import read_clip, write_clip
 from . import run
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="cuda, mps, cpu, or auto (default)")
     parser.add_argument("--steps", type=_positive(int), help=f"training steps (default: {_usual('steps')})")
-    parser.add_argument("--rate", type=_positive(float), help=f"the optimiser's step size (default: {_usual('rate')})")
+    parser.add_argument("--rate", type=_rate, help=f"the optimiser's step size (default: {_usual('rate')})")
     parser.add_argument(
         "--rank",
         type=_positive(int),
@@ -101,6 +101,12 @@ def _seed(text: str) -> int:
     if not 0 <= (seed := int(text)) < 2**64:
         raise argparse.ArgumentTypeError("must be a whole number from 0 to 2**64 - 1")
     return seed
+
+
+def _rate(text: str) -> float:
+    if not 0 < (rate := float(text)) <= MAX_RATE:
+        raise argparse.ArgumentTypeError(f"must be above 0, and {MAX_RATE:g} at most")
+    return rate
 
 
 def _positive(kind: type) -> Callable[[str], float]:

@@ -107,6 +107,8 @@ def test_tune_makes_a_checkpoint_that_models_add_names(tmp_path, small_checkpoin
     said = engine("models", "add", out, "--name", "mine", "--home", tmp_path / "home")
     assert "mine: tuned on video, made for 64 x 64" in said
     assert "must be above 0" in engine(*what, "--steps", 0, code=2)
+    for rate in ("inf", "nan", "1", "0"):
+        assert "must be above 0, and 0.1 at most" in engine(*what, "--rate", rate, code=2)
     for seed in (-1, 2**64):
         assert "must be a whole number from 0 to 2**64 - 1" in engine(*what, "--seed", seed, code=2)
 

@@ -89,6 +89,19 @@ def video_of(path: Path, frames: np.ndarray, times=None, codec="libx264") -> Pat
     return path
 
 
+def test_images_that_are_broken_inside_or_far_too_large_are_refused_by_name(tmp_path, monkeypatch):
+    path = tmp_path / "00001.png"
+    Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"IDAT", b"ID\x00\x01"))
+    with pytest.raises(EditError, match="'.*00001.png' cannot be read"):
+        read_clip(tmp_path)
+    path.write_bytes(whole)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # as one of 20,000 x 20,000 is
+    with pytest.raises(EditError, match="'.*00001.png' cannot be read"):
+        read_clip(tmp_path)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_video_whose_frames_come_unevenly_is_told(tmp_path, suffix):
     told = []

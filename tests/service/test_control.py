@@ -77,6 +77,8 @@ def test_keys_from_the_first_to_the_last(start_engine, tmp_path):
     assert engine("keys", "revoke", "ada", *home) == (0, "ada is let in no longer.\n")
     assert engine("keys", "revoke", "ada", *home)[0] == 1
     assert engine("keys", "make", "ada", tmp_path / "ada.json", *home)[0] == 1
+    assert engine("keys", "make", "no name", tmp_path / "none.json", *home)[0] == 1
+    assert not (tmp_path / "none.json").exists(), "nobody has these keys"
     assert engine("keys", "add", "ada", "not a key", *home)[0] == 1
     code, said = engine("keys", "add", "ada", keys.shown(ada.public), *home)
     assert code == 0 and server_key in said
