@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ from bpy.app.handlers import persistent
 from . import checkpoints, installer, trial
 from .job import Job
 from .session import Session
+
+log = logging.getLogger(__name__)
 
 BUSY, IDLE = 0.05, 0.5
 """Seconds between ticks while there is a job and while there is only an engine to watch."""
@@ -59,7 +62,10 @@ def when_alone(do: Callable[[], None]) -> None:
 
 def _do_waiting() -> None:
     while _waiting:
-        _waiting.pop(0)()
+        try:
+            _waiting.pop(0)()
+        except RuntimeError as error:  # an operator that finds no place for it by now; Blender ends a timer that raises
+            log.debug("%s", error)
 
 
 def watch() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
 
 import bpy
@@ -74,7 +73,7 @@ def _say(words: str, warn: bool) -> None:
 def _notify(words: str, warn: bool) -> None:
     window = next(iter(bpy.context.window_manager.windows), None)
     if window:
-        with contextlib.suppress(RuntimeError), bpy.context.temp_override(window=window):
+        with bpy.context.temp_override(window=window):
             bpy.ops.fatezero.notify("INVOKE_DEFAULT", text=words, warn=warn)
 
 
