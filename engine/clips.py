@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -213,7 +214,7 @@ def _of_image(path: Path, find: Callable[[Image.Image], T]) -> T:
         with Image.open(path) as image:
             _check_depth(path, image)
             return find(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # broken inside, or larger than any frame
+    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
         raise EditError("clip", f"The image '{path}' cannot be read.", "Replace it or leave it out.") from error
 
 
