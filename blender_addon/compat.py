@@ -86,6 +86,16 @@ def fcurves(scene: bpy.types.Scene) -> Iterator[bpy.types.FCurve]:
                 yield from bag.fcurves
 
 
+def animation_path(strip) -> str:
+    """What the path of each curve and driver that moves the strip has in it."""
+    return f'["{bpy.utils.escape_identifier(strip.name)}"]'
+
+
+def movers(scene: bpy.types.Scene) -> list[bpy.types.FCurve]:
+    """What moves the scene's properties: curves and drivers."""
+    return [*fcurves(scene), *drivers(scene)]
+
+
 def drivers(scene: bpy.types.Scene) -> list[bpy.types.FCurve]:
     """What drives the scene's properties."""
     return list(scene.animation_data.drivers) if scene.animation_data else []

@@ -205,15 +205,15 @@ def mute_path(strip) -> str:
 
 
 def _path(strip) -> str:
-    """How an animation's path names the strip, whichever way that begins."""
-    return f'_all["{bpy.utils.escape_identifier(strip.name)}"]'
+    """How an animation's path names the strip itself, and not a modifier of that name, whichever way that begins."""
+    return f"_all{compat.animation_path(strip)}"
 
 
 def still(scene: bpy.types.Scene, paths: Iterable[str]) -> None:
     """Have nothing animate what has these paths in the scene, a copy; `remove` or `clear` removes what that takes."""
     if any(_moves(curve, paths) for curve in compat.fcurves(scene)):
         compat.own_action(scene)[MARK] = True
-    for curve in (*compat.fcurves(scene), *compat.drivers(scene)):
+    for curve in compat.movers(scene):
         if _moves(curve, paths):
             curve.mute = True
 

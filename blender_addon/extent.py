@@ -130,8 +130,8 @@ def _centre(source: Source) -> tuple[float, float]:
 
 def _is_plain(scene: bpy.types.Scene, strip) -> bool:
     """Whether the strip stays where it is, and looks the same wherever that is."""
-    path = f'["{bpy.utils.escape_identifier(strip.name)}"].'
-    for curve in (*compat.fcurves(scene), *compat.drivers(scene)):
+    path = f"{compat.animation_path(strip)}."
+    for curve in compat.movers(scene):
         if path in curve.data_path and (".transform." in curve.data_path or ".crop." in curve.data_path):
             return False
     return all(

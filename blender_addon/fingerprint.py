@@ -86,7 +86,7 @@ def _uses_others(modifier) -> bool:
 
 def _still(strip) -> dict:
     """The strip's plain properties, but for those that a curve moves: they are as the current frame has them."""
-    found, path = _values(strip), _path(strip)
+    found, path = _values(strip), compat.animation_path(strip)
     for curve in compat.fcurves(strip.id_data):
         if path not in curve.data_path or curve.mute:
             continue
@@ -133,7 +133,7 @@ def _names(kind: bpy.types.Struct) -> list[tuple[str, str]]:
 
 def _curves(scene: bpy.types.Scene, strip, zero: float) -> list:
     """What animates the strip, times counted from `zero`."""
-    path = _path(strip)
+    path = compat.animation_path(strip)
     return [
         [
             curve.data_path.partition(path)[2],
@@ -166,11 +166,7 @@ def _key(point: bpy.types.Keyframe, zero: float) -> tuple:
 
 def _driven(strip) -> bool:
     """Whether a driver or an action strip moves it, perhaps: what these go by may change anywhere in the file."""
-    path, animation = _path(strip), strip.id_data.animation_data
+    path, animation = compat.animation_path(strip), strip.id_data.animation_data
     return any(path in driver.data_path for driver in compat.drivers(strip.id_data)) or bool(
         animation and animation.nla_tracks
     )
-
-
-def _path(strip) -> str:
-    return f'["{bpy.utils.escape_identifier(strip.name)}"]'

@@ -231,9 +231,8 @@ def is_empty(strip) -> bool:
 
 def shows_through(strip) -> bool:
     """Whether what lies below the strip is seen through it, now or at times."""
-    path = f'["{bpy.utils.escape_identifier(strip.name)}"].blend_alpha'
-    curves = (*compat.fcurves(strip.id_data), *compat.drivers(strip.id_data))
-    return strip.blend_alpha < 1.0 or any(path in curve.data_path for curve in curves)
+    path = f"{compat.animation_path(strip)}.blend_alpha"
+    return strip.blend_alpha < 1.0 or any(path in mover.data_path for mover in compat.movers(strip.id_data))
 
 
 def media(strip) -> Iterator[Path]:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +80,9 @@ def test_a_shot_is_rendered_once(shot, tmp_path):
     assert code == 0 and not lines[-1]["again"], "another job by that name is another result"
 
 
-def edit_steps(lines) -> Iterator[int]:
+def edit_steps(lines: Iterable[dict]) -> Iterator[int]:
     """The steps of the edit that a task's lines tell of, two a second at most."""
-    for line in lines:
-        told = json.loads(line)
+    for told in lines:
         if told["event"] == "progress" and told["stage"] == "edit":
             yield told["step"]
 
@@ -94,7 +93,7 @@ def test_a_stopped_and_a_killed_task_go_on_and_come_out_the_same(shot):
     reached = 0
     for how, code in ((signal.SIGTERM, STOPPED), (signal.SIGKILL, -signal.SIGKILL)):
         process = start(disturbed)
-        steps = edit_steps(process.stdout)
+        steps = edit_steps(map(json.loads, process.stdout))
         first = next(steps)
         assert first >= reached, "a step was done again"
         reached = next(steps)
@@ -104,7 +103,7 @@ def test_a_stopped_and_a_killed_task_go_on_and_come_out_the_same(shot):
         assert not (disturbed.parent / "result").exists(), "a result is there whole or not at all"
     code, lines = render(disturbed)
     assert code == 0 and lines[0]["resumed"]
-    assert next(edit_steps(map(json.dumps, lines))) >= reached
+    assert next(edit_steps(lines)) >= reached
     assert files(disturbed.parent / "result") == files(quiet.parent / "result")
 
 
